@@ -1,0 +1,3 @@
+//! imaild: a mail server that runs on an IMail data directory as it is.
+
+pub mod message;

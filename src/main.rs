@@ -1,0 +1,2 @@
+//! The `imaild` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What is inside a message: MIME structure, envelope, character sets.
