@@ -2,7 +2,9 @@
 //! No sockets, no async runtime.
 
 pub mod disk;
+pub mod limits;
 pub mod lock;
+pub mod mbx;
 pub mod name;
 pub mod path;
 pub mod root;
