@@ -120,9 +120,11 @@ impl Composed {
         let range = header_range(&begin);
         let body_at = range.end as u64;
         let header = &begin[range];
-        let header = header.strip_suffix(b"\r\n\r\n").map_or(header, |_| &header[..header.len() - 2]);
-        let header = header.strip_suffix(b"\n\n").map_or(header, |_| &header[..header.len() - 1]);
-        let header = if matches!(header, b"\n" | b"\r\n") { &b""[..] } else { header };
+        let header = match header {
+            b"\n" | b"\r\n" => &b""[..],
+            [fields @ .., b'\n', b'\r', b'\n'] | [fields @ .., b'\n', b'\n'] => &header[..fields.len() + 1],
+            _ => header,
+        };
 
         let mut head = separator::line(&message.sender, message.date).into_bytes();
         head.extend_from_slice(b"\r\n");
