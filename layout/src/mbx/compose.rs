@@ -229,19 +229,17 @@ fn header_range(begin: &[u8]) -> std::ops::Range<usize> {
     let foreign = begin.starts_with(b"From ") || begin.starts_with(b">From ");
     let start = if foreign { memchr::memchr(b'\n', begin).map_or(begin.len(), |end| end + 1) } else { 0 };
     let begin = &begin[start..];
-    let name = begin.iter().take_while(|b| b.is_ascii_graphic() && **b != b':').count();
-    let is_field = name > 0 && begin[name..].iter().find(|b| **b != b' ' && **b != b'\t') == Some(&b':');
-    if !is_field && !begin.starts_with(b"\r\n") && !begin.starts_with(b"\n") {
+    if !separator::begins_header(begin) {
         return start..start;
     }
     start..start + header::end(begin).unwrap_or(begin.len())
 }
 
 fn copy_header(head: &mut Vec<u8>, header: &[u8], delivery: bool, escapes: &mut u32) {
-    let mut dropping = false;
+    let mut dropping = true;
     for (_, line) in header::lines(header) {
-        let continues = line.starts_with(b" ") || line.starts_with(b"\t");
-        if !continues {
+        // Lines that are no fields belong to the field before them; in front of the first field they would hide the separator.
+        if separator::begins_header(line) {
             let named = |names: &[&str]| names.iter().any(|name| header::field(line, name).is_some());
             dropping = named(&DROPPED_ALWAYS) || (delivery && named(&DROPPED_AT_DELIVERY));
         }

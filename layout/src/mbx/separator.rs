@@ -82,7 +82,7 @@ fn first_line(bytes: &[u8]) -> &[u8] {
 }
 
 /// Does a header field, an empty line, or nothing at all begin here?
-fn begins_header(next: &[u8]) -> bool {
+pub(crate) fn begins_header(next: &[u8]) -> bool {
     if next.is_empty() || next.starts_with(b"\n") || next.starts_with(b"\r\n") {
         return true;
     }
