@@ -4,4 +4,5 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod password;
+pub mod registry;
 pub mod text;
