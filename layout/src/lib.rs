@@ -1,8 +1,13 @@
 //! The formats of an IMail data directory, and the mechanics of reading and changing them safely.
 //! No sockets, no async runtime.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
-
+pub mod disk;
+pub mod limits;
+pub mod lock;
+pub mod mbx;
+pub mod name;
 pub mod password;
+pub mod path;
 pub mod registry;
+pub mod root;
 pub mod text;
