@@ -10,17 +10,13 @@
 //!
 //! Key and value names are found without regard to case, as Windows does.
 
+pub mod alias;
 pub mod doc;
+pub mod model;
 pub mod value;
 
 use std::borrow::Cow;
 
-/// Name of the registry file in the data directory.
-pub const FILE_NAME: &str = "registry.ini";
-/// Name of the copy of the last registry that was good.
-pub const GOOD_FILE_NAME: &str = "registry.ini.good";
-/// Name of the lock file that every writer of the registry holds; only the lock on it means anything.
-pub const LOCK_FILE_NAME: &str = "registry.lck";
 /// Largest `registry.ini` or `.reg` file that is read, in bytes: ten times what 100,000 users need.
 pub const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
 
