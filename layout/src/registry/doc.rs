@@ -262,12 +262,7 @@ impl Doc {
     pub fn get(&self, path: &str, name: &str) -> Option<Written<'_>> {
         let mut at = self.by_path.get(&*fold(path)).copied();
         while let Some(section) = at.and_then(|number| self.sections.get(number)) {
-            let mut found = None;
-            for (other, written) in self.values_of(section) {
-                if same_name(&other, name) {
-                    found = Some(written);
-                }
-            }
+            let found = self.find_in(section, name);
             if found.is_some() {
                 return found;
             }
@@ -464,6 +459,20 @@ impl Doc {
             Line::Value(name, _, text) => Written::parse(text).ok().map(|written| (name, written)),
             _ => None,
         })
+    }
+
+    /// The last value of this name in one section that is understood.
+    fn find_in<'a>(&'a self, section: &'a Section, name: &str) -> Option<Written<'a>> {
+        let Body::Edited(edited) = &section.body else {
+            let found = self.values_of(section).filter(|(other, _)| same_name(other, name));
+            return found.last().map(|(_, written)| written);
+        };
+        let lines = edited.names.get(&*fold(name))?.iter().rev().filter_map(|at| edited.lines.get(*at));
+        let mut understood = lines.filter_map(|line| match read_line(without_line_end(line)) {
+            Line::Value(_, _, text) => Written::parse(text).ok(),
+            _ => None,
+        });
+        understood.next()
     }
 
     /// Has this section a line of this name, understood or not?

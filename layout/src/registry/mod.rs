@@ -13,6 +13,7 @@
 pub mod alias;
 pub mod doc;
 pub mod model;
+pub mod regfile;
 pub mod value;
 
 use std::borrow::Cow;
