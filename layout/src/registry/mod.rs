@@ -11,6 +11,7 @@
 //! Key and value names are found without regard to case, as Windows does.
 
 pub mod alias;
+pub mod check;
 pub mod doc;
 pub mod model;
 pub mod regfile;
