@@ -2,6 +2,7 @@
 //! No sockets, no async runtime.
 
 pub mod disk;
+pub mod index;
 pub mod limits;
 pub mod lock;
 pub mod mbx;
