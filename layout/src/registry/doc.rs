@@ -668,6 +668,11 @@ fn ancestors(folded: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Does this file have its end line? For files that need not be parsed otherwise.
+pub fn has_end_line(source: &[u8]) -> bool {
+    find_end_line(source).1
+}
+
 /// Where the last end line begins, if only blank lines and comments follow it (else the length), and whether
 /// there is one at all.
 fn find_end_line(source: &[u8]) -> (usize, bool) {

@@ -15,6 +15,7 @@ pub mod check;
 pub mod doc;
 pub mod model;
 pub mod regfile;
+pub mod store;
 pub mod value;
 
 use std::borrow::Cow;
