@@ -1,0 +1,3 @@
+//! How users read their mail: POP3 and IMAP4.
+
+pub mod imap;
