@@ -180,3 +180,67 @@ fn languages(field: &[u8], out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(message: &str, form: Form) -> String {
+        let mut out = Vec::new();
+        body_structure(&Structure::parse(message.as_bytes()), form, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn single_parts() {
+        let cases = [
+            (
+                "Subject: x\r\n\r\none\r\ntwo\r\n",
+                "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 10 2 NIL NIL NIL NIL)",
+            ),
+            ("", "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"),
+            (
+                "Content-Type: TEXT/HTML; charset=utf-8\r\nContent-Transfer-Encoding: 8BIT (x)\r\nContent-Id: <a>\r\n\
+                Content-Description: d\r\nContent-Language: en, ja\r\nContent-Location: http://x\r\n\r\nx",
+                "(\"TEXT\" \"HTML\" (\"charset\" \"utf-8\") \"<a>\" \"d\" \"8BIT\" 1 0 NIL NIL (\"en\" \"ja\") \"http://x\")",
+            ),
+            (
+                "Content-Type: image/png; name=\"a b.png\"\r\nContent-Disposition: attachment; filename=a\r\n\
+                Content-Transfer-Encoding: base64\r\nContent-Language: ja\r\n\r\nAAAA\r\n",
+                "(\"image\" \"png\" (\"name\" \"a b.png\") NIL NIL \"base64\" 6 NIL (\"attachment\" (\"filename\" \"a\")) \"ja\" NIL)",
+            ),
+            (
+                "Content-Type: nonsense\r\n\r\n",
+                "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)",
+            ),
+            (
+                "Content-Type: multipart/mixed\r\n\r\nno boundary\r\n",
+                "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 13 1 NIL NIL NIL NIL)",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(of(message, Form::BodyStructure), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn multiparts_and_messages_inside() {
+        let message = "Content-Type: multipart/mixed; boundary=x\r\n\r\npreamble\r\n--x\r\n\r\nhi\r\n\r\n--x\r\n\
+            Content-Type: message/rfc822\r\nContent-Disposition: inline\r\n\r\nSubject: in\r\n\r\nbody\r\n\r\n--x--\r\n";
+        let text = "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\"";
+        let envelope = "(NIL \"in\" NIL NIL NIL NIL NIL NIL NIL NIL)";
+        assert_eq!(
+            of(message, Form::Body),
+            format!(
+                "({text} 4 1)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 21 {envelope} {text} 6 1) 3) \"mixed\")"
+            )
+        );
+        assert_eq!(
+            of(message, Form::BodyStructure),
+            format!(
+                "({text} 4 1 NIL NIL NIL NIL)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 21 {envelope} \
+                {text} 6 1 NIL NIL NIL NIL) 3 NIL (\"inline\" NIL) NIL NIL) \"mixed\" (\"boundary\" \"x\") NIL NIL NIL)"
+            )
+        );
+    }
+}

@@ -414,3 +414,128 @@ fn hex(digit: u8) -> u8 {
 
 /// The encoding that stands for text in Rust; for callers that name a charset.
 pub const UTF8: Charset = Charset::Web(UTF_8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: &str = "\u{5C71}\u{7530}\u{3055}\u{3093}\u{306E}\u{30C6}\u{30B9}\u{30C8}";
+
+    #[test]
+    fn japanese_text_in_every_charset() {
+        let jis = encoding_rs::ISO_2022_JP.encode(TEXT).0;
+        let sjis = SHIFT_JIS.encode(TEXT).0;
+        let euc = EUC_JP.encode(TEXT).0;
+        let utf8 = TEXT.as_bytes();
+        let labelled: [(&str, &[u8]); 14] = [
+            ("ISO-2022-JP", &jis),
+            ("cp50220", &jis),
+            ("CP50221", &jis),
+            ("iso-2022-jp-ms", &jis),
+            ("us-ascii", &jis),
+            ("Shift_JIS", &sjis),
+            ("cp932", &sjis),
+            ("Windows-31J", &sjis),
+            ("x-sjis", &sjis),
+            ("EUC-JP", &euc),
+            ("cp51932", &euc),
+            ("utf-8", utf8),
+            ("no-such-charset", utf8),
+            ("iso-2022-jp", utf8),
+        ];
+        for (label, bytes) in labelled {
+            assert_eq!(decode(Some(label.as_bytes()), bytes), TEXT, "{label}");
+        }
+        for bytes in [jis.as_ref(), &sjis, &euc, utf8] {
+            assert_eq!(guess(bytes), TEXT);
+        }
+        assert_eq!(decode(Some(b"utf-7"), b"Hi +ZeVnLIqe-"), "Hi \u{65E5}\u{672C}\u{8A9E}");
+    }
+
+    #[test]
+    fn what_really_goes_as_iso_2022_jp() {
+        // Kanji that only the vendors' tables have.
+        let vendor = encoding_rs::ISO_2022_JP.encode("\u{9AD9}\u{FA11}").0;
+        let cases: [(&[u8], &str); 10] = [
+            (b"a\x1B$B$\"\x1B(Bb", "a\u{3042}b"),
+            (b"\x1B$@$\"\x1B(J\\", "\u{3042}\\"),
+            (b"\x1B$B-!\x1B(B", "\u{2460}"),
+            (&vendor, "\u{9AD9}\u{FA11}"),
+            (b"\x1B(I1\x1B(B", "\u{FF71}"),
+            (b"\x0E1\x0F1", "\u{FF71}1"),
+            (b"\xB1\x1B$B$\"\x1B(B", "\u{FF71}\u{3042}"),
+            (b"\x1B$(D0!\x1B(B", "\u{4E02}"),
+            (b"\x1B$B$\"\r\nplain", "\u{3042}\r\nplain"),
+            (b"\x1B$B\x1B(B\x1B$B$\"\x1B(B", "\u{3042}"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(decode_iso_2022_jp(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn header_values() {
+        let cases = [
+            ("plain", "plain"),
+            ("=?ISO-2022-JP?B?GyRCOzNFRBsoQg==?= x", "\u{5C71}\u{7530} x"),
+            ("=?iso-8859-1?q?a_=E9?= =?utf-8*en?Q?b?=\r\n =?UTF-8?B?Yw==?= d", "a \u{E9}bc d"),
+            // One character cut in two by the sender.
+            ("=?utf-8?Q?=E3=81?= =?UTF-8?Q?=82?=", "\u{3042}"),
+            ("\"=?utf-8?B?5pel?=\" <a@b>", "\"\u{65E5}\" <a@b>"),
+            ("a=?utf-8?Q?b?=c", "abc"),
+            ("=?cp932?B?jlI=?=", "\u{5C71}"),
+            ("=?x-unknown?Q?=8ER?=", "\u{5C71}"),
+            ("=?utf-8?Q?who?=20?=", "who? "),
+            ("=?utf-8?Q?open", "=?utf-8?Q?open"),
+            ("=?utf-8?X?a?=", "=?utf-8?X?a?="),
+            ("=??Q?a?=", "a"),
+            ("\u{5C71} raw", "\u{5C71} raw"),
+            (" a\r\n\tb ", "a\tb"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(decode_header(value.as_bytes()), expected, "{value}");
+        }
+        assert_eq!(decode_header(b"\x1B$B;3\x1B(B"), "\u{5C71}");
+        assert_eq!(decode_header(b"\x8ER"), "\u{5C71}");
+    }
+
+    #[test]
+    fn transfer_encodings() {
+        assert_eq!(decode_base64(b"5pel\r\n5pys"), "\u{65E5}\u{672C}".as_bytes());
+        assert_eq!(decode_base64(b"!5p!el"), "\u{65E5}".as_bytes());
+        let cases = [
+            ("a=3Db", "a=b"),
+            ("a=\r\nb", "ab"),
+            ("a= \t\nb", "ab"),
+            ("a=", "a"),
+            ("a=zz", "a=zz"),
+            ("=e9=4", "\u{FFFD}=4"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(String::from_utf8_lossy(&decode_quoted_printable(text.as_bytes())), expected);
+        }
+        let header = b"Content-Transfer-Encoding: Quoted-Printable (x)\r\n\r\n";
+        assert_eq!(TransferEncoding::of_header(header), TransferEncoding::QuotedPrintable);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100), text in "[=?QBqb\\x1b$(BJI@D a-f0-9\r\n_*]{0,60}") {
+            for input in [bytes.as_slice(), text.as_bytes()] {
+                let _ = (guess(input), decode_iso_2022_jp(input), decode_header(input), decode_base64(input), decode_quoted_printable(input));
+                for label in ["utf-7", "utf-16", "gb2312", "us-ascii"] {
+                    let _ = decode(Some(label.as_bytes()), input);
+                }
+            }
+        }
+
+        #[test]
+        fn japanese_encodings_agree(text in "[\u{3041}-\u{3093}\u{30A1}-\u{30F6}a-z\r\n]{0,30}") {
+            let encoded = encoding_rs::ISO_2022_JP.encode(&text).0;
+            prop_assert_eq!(decode_iso_2022_jp(&encoded), text.as_str());
+        }
+    }
+}

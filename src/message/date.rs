@@ -108,3 +108,55 @@ fn digits(text: &str, length: usize) -> Option<u32> {
         .then(|| text.parse().ok())
         .flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn internal_dates_round_trip() {
+        for text in ["17-Jul-1996 02:44:25 -0700", " 1-Jan-2000 00:00:00 +0000", "31-Dec-2026 23:59:59 +0930"]
+        {
+            let mut out = Vec::new();
+            write_internal(&mut out, &parse_internal(text.as_bytes()).unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{text}\""));
+        }
+        assert_eq!(
+            parse_internal(b"1-Jan-2000 00:00:00 +0000"),
+            parse_internal(b"01-jan-2000 00:00:00 +0000")
+        );
+        for text in [
+            "",
+            "1-Jan-2000",
+            "32-Jan-2000 00:00:00 +0000",
+            "1-Foo-2000 00:00:00 +0000",
+            "1-Jan-2000 24:00:00 +0000",
+            "1-Jan-2000 00:00 +0000",
+            "1-Jan-2000 00:00:00 0000",
+            "1-Jan-2000 00:00:00 +0000 x",
+            "1-Jan-99999 00:00:00 +0000",
+        ] {
+            assert_eq!(parse_internal(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sent_days_do_not_depend_on_the_zone() {
+        let cases = [
+            ("Wed, 17 Jul 1996 23:59:25 -0700 (PDT)", Some((1996, 7, 17))),
+            ("17 Jul 1996 00:00 +0900", Some((1996, 7, 17))),
+            ("Wed, 17 Jul 96 02:23:25 GMT", Some((1996, 7, 17))),
+            ("garbage", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let header = format!("Date: {text}\r\n\r\n");
+            let expected = expected.and_then(|(year, month, day)| NaiveDate::from_ymd_opt(year, month, day));
+            assert_eq!(sent_day(header.as_bytes()), expected, "{text}");
+        }
+        assert_eq!(
+            sent(b"Date: 17 Jul 1996 02:23:25 +0900\r\n").unwrap().to_rfc3339(),
+            "1996-07-17T02:23:25+09:00"
+        );
+    }
+}

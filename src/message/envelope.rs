@@ -118,3 +118,63 @@ fn address(out: &mut Vec<u8>, address: &Address<'_>) {
         Address::GroupEnd => out.extend_from_slice(b"(NIL NIL NIL NIL)"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(message: &str) -> String {
+        let mut out = Vec::new();
+        envelope(message.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_example_of_rfc_3501() {
+        let header = "Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\r\nFrom: Terry Gray <gray@cac.washington.edu>\r\n\
+            Subject: IMAP4rev1 WG mtg summary and minutes\r\nTo: imap@cac.washington.edu\r\n\
+            cc: minutes@CNRI.Reston.VA.US, John Klensin <KLENSIN@MIT.EDU>\r\n\
+            Message-Id: <B27397-0100000@cac.washington.edu>\r\nMIME-Version: 1.0\r\n\r\n";
+        let expected = "(\"Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\" \"IMAP4rev1 WG mtg summary and minutes\" \
+            ((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) ((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) \
+            ((\"Terry Gray\" NIL \"gray\" \"cac.washington.edu\")) ((NIL NIL \"imap\" \"cac.washington.edu\")) \
+            ((NIL NIL \"minutes\" \"CNRI.Reston.VA.US\")(\"John Klensin\" NIL \"KLENSIN\" \"MIT.EDU\")) NIL NIL \
+            \"<B27397-0100000@cac.washington.edu>\")";
+        assert_eq!(of(header), expected);
+    }
+
+    #[test]
+    fn absent_empty_and_odd_fields() {
+        let cases = [
+            ("", "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"),
+            ("Subject:\r\n\r\nFrom: a@b\r\n", "(NIL \"\" NIL NIL NIL NIL NIL NIL NIL NIL)"),
+            (
+                "From: a@b\r\nSender: \r\nReply-To: c@d\r\n\r\n",
+                "(NIL NIL ((NIL NIL \"a\" \"b\")) ((NIL NIL \"a\" \"b\")) ((NIL NIL \"c\" \"d\")) NIL NIL NIL NIL NIL)",
+            ),
+            (
+                "To: g: a@b;\r\n\r\n",
+                "(NIL NIL NIL NIL NIL ((NIL NIL \"g\" NIL)(NIL NIL \"a\" \"b\")(NIL NIL NIL NIL)) NIL NIL NIL NIL)",
+            ),
+            (
+                "Subject: =?UTF-8?B?5pel?=\r\n =?UTF-8?B?5pys?=\r\nSubject: second\r\n\r\n",
+                "(NIL \"=?UTF-8?B?5pel?= =?UTF-8?B?5pys?=\" NIL NIL NIL NIL NIL NIL NIL NIL)",
+            ),
+            ("Subject: 日本\r\n\r\n", "(NIL {6}\r\n日本 NIL NIL NIL NIL NIL NIL NIL NIL)"),
+            (
+                "Subject: a \"b\" \\\r\nIn-Reply-To: <1@x>\r\n <2@x>\r\n\r\n",
+                "(NIL \"a \\\"b\\\" \\\\\" NIL NIL NIL NIL NIL NIL \"<1@x> <2@x>\" NIL)",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(of(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn text_that_no_quoted_string_can_hold_is_a_literal() {
+        let mut out = Vec::new();
+        envelope(b"Subject: \x1B$BF|\x1B(B\0\r\n\r\n", &mut out);
+        assert!(out.starts_with(b"(NIL {9}\r\n\x1B$BF|\x1B(B\x80 NIL"), "{}", out.escape_ascii());
+    }
+}

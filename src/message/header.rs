@@ -154,7 +154,7 @@ pub fn addresses(value: &[u8]) -> Vec<Address<'_>> {
                 list.push(address);
             }
             Some(Token::Special(b':')) if !in_group && !reader.words.is_empty() && !reader.has_at() => {
-                let name = join(&reader.words);
+                let name = join(&reader.words, Blanks::Kept);
                 reader.clear();
                 list.push(Address::GroupStart(name));
                 in_group = true;
@@ -237,7 +237,7 @@ impl<'a> AddressReader<'a> {
 
     /// Reads what follows a `<`; the words collected so far are the display name.
     fn angle_address(&mut self) -> Address<'a> {
-        let name = if self.words.is_empty() { None } else { Some(join(&self.words)) };
+        let name = if self.words.is_empty() { None } else { Some(join(&self.words, Blanks::Kept)) };
         self.clear();
         let mut route = None;
         loop {
@@ -245,7 +245,7 @@ impl<'a> AddressReader<'a> {
                 Some(Token::Word(word)) => self.words.push(word),
                 Some(Token::Comment(text)) => self.comment = Some(text),
                 Some(Token::Special(b':')) if self.words.first().is_some_and(Word::is_at) => {
-                    route = Some(join(&self.words));
+                    route = Some(join(&self.words, Blanks::NotAtDots));
                     self.words.clear();
                 }
                 // A comma outside a route means that the `>` is missing.
@@ -265,21 +265,31 @@ fn split_at_sign<'a>(words: &[Word<'a>]) -> (Cow<'a, [u8]>, Cow<'a, [u8]>) {
     match words.iter().rposition(Word::is_at) {
         Some(at) => {
             let (local, domain) = words.split_at(at);
-            (join(local), join(domain.get(1..).unwrap_or_default()))
+            (join(local, Blanks::NotAtDots), join(domain.get(1..).unwrap_or_default(), Blanks::NotAtDots))
         }
-        None => (join(words), Cow::Borrowed(b"")),
+        None => (join(words, Blanks::Kept), Cow::Borrowed(b"")),
     }
 }
 
-/// Joins words; blanks between them become one, except beside a dot (`a . b` is an obsolete form of `a.b`).
-fn join<'a>(words: &[Word<'a>]) -> Cow<'a, [u8]> {
+/// Where blanks between words stay when they are joined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blanks {
+    /// Everywhere, as in a name.
+    Kept,
+    /// Not beside dots: `a . b` is an obsolete form of `a.b` in an address.
+    NotAtDots,
+}
+
+/// Joins words; blanks between them become one.
+fn join<'a>(words: &[Word<'a>], blanks: Blanks) -> Cow<'a, [u8]> {
     match words {
         [] => Cow::Borrowed(b""),
         [word] => word.text.clone(),
         _ => {
             let mut text = Vec::new();
             for word in words {
-                if word.spaced && !text.is_empty() && word.text.first() != Some(&b'.') {
+                let at_dot = word.text.first() == Some(&b'.') || text.last() == Some(&b'.');
+                if word.spaced && !text.is_empty() && !(at_dot && blanks == Blanks::NotAtDots) {
                     text.push(b' ');
                 }
                 text.extend_from_slice(&word.text);
@@ -497,4 +507,130 @@ fn parameter_value(field: &[u8], start: usize) -> (Cow<'_, [u8]>, usize) {
     let end = scanner.at.min(field.len());
     let text = field.get(text_start..text_end.unwrap_or(end)).unwrap_or_default().trim_ascii();
     (without_line_ends(Cow::Borrowed(text)), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(value: &str) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let one = |address: &Address<'_>| match address {
+            Address::Mailbox { name, route, local, domain } => {
+                let name = name.as_deref().map(text).unwrap_or_default();
+                let route = route.as_deref().map(text).unwrap_or_default();
+                format!("{name}|{route}|{}|{}", text(local), text(domain))
+            }
+            Address::GroupStart(name) => format!("[{}", text(name)),
+            Address::GroupEnd => "]".into(),
+        };
+        addresses(value.as_bytes()).iter().map(one).collect::<Vec<_>>().join(" ; ")
+    }
+
+    #[test]
+    fn address_lists() {
+        let cases = [
+            ("a@b.c", "||a|b.c"),
+            (" Joe <a@b>, c@d ", "Joe||a|b ; ||c|d"),
+            ("\"Joe, \\\"X\\\" (Sr)\" <a@b>", "Joe, \"X\" (Sr)||a|b"),
+            ("a@b (Joe (the) Pub)", "Joe (the) Pub||a|b"),
+            ("Mr. Joe Q. Public <a@b>", "Mr. Joe Q. Public||a|b"),
+            (
+                "=?ISO-2022-JP?B?GyRCOzMbKEI=?=\r\n =?x?Q?b?= <a@b>",
+                "=?ISO-2022-JP?B?GyRCOzMbKEI=?= =?x?Q?b?=||a|b",
+            ),
+            ("\"j d\"@b", "||j d|b"),
+            ("\"a@b\"@c", "||a@b|c"),
+            ("a . b @ c . d", "||a.b|c.d"),
+            ("<@x,@y:a@b>", "|@x,@y|a|b"),
+            ("a@[127.0.0.1]", "||a|[127.0.0.1]"),
+            ("undisclosed-recipients:;", "[undisclosed-recipients ; ]"),
+            ("A Group: a@b, Joe <c@d>; e@f", "[A Group ; ||a|b ; Joe||c|d ; ] ; ||e|f"),
+            ("g: a@b", "[g ; ||a|b ; ]"),
+            ("root", "||root|"),
+            ("John Doe", "||John Doe|"),
+            ("<>", "|||"),
+            ("", ""),
+            (" , ,", ""),
+            ("a@b; c@d", "||a|b ; ||c|d"),
+            ("Joe <a@b, c@d", "Joe||a|b ; ||c|d"),
+            ("\"never closed <a@b>", "||never closed <a@b>|"),
+            ("\x1B$B$\"\"\x1B(B <a@b>", "\x1B$B$\"\"\x1B(B||a|b"),
+            ("山田 <a@b>", "山田||a|b"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(shown(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn fields_and_folding() {
+        let header = b"From : a\r\nSubject: one\r\n\ttwo\r\nno field\r\n x\r\nEmpty:\r\n\r\nBody: no\r\n";
+        let names: Vec<_> = fields(header).map(|field| field.name.escape_ascii().to_string()).collect();
+        assert_eq!(names, ["From", "Subject", "", "Empty"]);
+        assert_eq!(unfold(value(header, b"SUBJECT").unwrap()).as_ref(), b"one\ttwo");
+        assert_eq!(value(header, b"Body"), None);
+        assert_eq!(&header[header_length(header)..], b"Body: no\r\n");
+        for (entity, length) in [
+            ("", 0),
+            ("\r\nx", 2),
+            ("\nx", 1),
+            ("a: b", 4),
+            ("a: b\r\n", 6),
+            ("a: b\n\nx", 6),
+            ("a: b\r\n\r\n", 8),
+        ] {
+            assert_eq!(header_length(entity.as_bytes()), length, "{entity:?}");
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let cases: [(&str, &str, &[(&str, &str)]); 8] = [
+            ("text/plain", "text/plain", &[]),
+            (
+                " Text/Plain ; charset = \"us-ascii\" ; format=flowed",
+                "Text/Plain",
+                &[("charset", "us-ascii"), ("format", "flowed")],
+            ),
+            (
+                "text/plain; charset=us-ascii (Plain text); x=y",
+                "text/plain",
+                &[("charset", "us-ascii"), ("x", "y")],
+            ),
+            ("attachment; filename=my file (1).txt", "attachment", &[("filename", "my file")]),
+            ("a/b; name=\"a;\\\"b\"; n2=\"\";;", "a/b", &[("name", "a;\"b"), ("n2", "")]),
+            ("a/b; name==?iso-2022-jp?B?GyRC?=; x", "a/b", &[("name", "=?iso-2022-jp?B?GyRC?=")]),
+            (
+                "a/b;\r\n\tfilename*0*=UTF-8''%E5;\r\n filename*1=b",
+                "a/b",
+                &[("filename*0*", "UTF-8''%E5"), ("filename*1", "b")],
+            ),
+            ("a/b; name=\"\x1B$B$\"$;\x1B(B.txt\"", "a/b", &[("name", "\x1B$B$\"$;\x1B(B.txt")]),
+        ];
+        for (field, value, expected) in cases {
+            let parsed = parameterized(field.as_bytes());
+            assert_eq!(parsed.value.as_ref(), value.as_bytes(), "{field}");
+            let expected: Vec<(&[u8], Cow<'_, [u8]>)> = expected
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), Cow::Borrowed(value.as_bytes())))
+                .collect();
+            assert_eq!(parsed.parameters, expected, "{field}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn never_panics(text in "[ -~\\x1b\r\n]{0,80}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            for input in [text.as_bytes(), &bytes] {
+                let _ = (addresses(input), parameterized(input), unfold(input));
+                let raw: Vec<u8> = fields(input).flat_map(|field| field.raw.to_vec()).collect();
+                prop_assert!(input.starts_with(&raw));
+                prop_assert!(header_length(input) >= raw.len());
+            }
+        }
+    }
 }

@@ -243,3 +243,119 @@ fn text_part_contains(label: Option<&[u8]>, bytes: &[u8], needle: &Needle) -> bo
     }
     needle.is_in_text(&charset::decode(label, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use encoding_rs::{EUC_JP, Encoding, ISO_2022_JP, SHIFT_JIS, UTF_8};
+    use proptest::prelude::*;
+
+    fn message(subject: &str, encoding: &'static Encoding, text: &str, base64: bool) -> Vec<u8> {
+        let name = encoding.name();
+        let word = base64::engine::general_purpose::STANDARD.encode(encoding.encode(subject).0);
+        let mut message = format!(
+            "From: a@example.jp\r\nSubject: =?{name}?B?{word}?=\r\nContent-Type: text/plain; charset={name}\r\n"
+        );
+        message.push_str(if base64 { "Content-Transfer-Encoding: base64\r\n\r\n" } else { "\r\n" });
+        let mut message = message.into_bytes();
+        let body = encoding.encode(text).0;
+        if base64 {
+            message.extend_from_slice(base64::engine::general_purpose::STANDARD.encode(body).as_bytes());
+        } else {
+            message.extend_from_slice(&body);
+        }
+        message
+    }
+
+    #[test]
+    fn japanese_is_found_across_charsets() {
+        let text = "\u{898B}\u{7A4D}\u{66F8}\u{3092}\u{9001}\u{308A}\u{307E}\u{3059} ABC\r\n";
+        for encoding in [ISO_2022_JP, SHIFT_JIS, EUC_JP, UTF_8] {
+            for base64 in [false, true] {
+                let message = message("\u{4F1A}\u{8B70}", encoding, text, base64);
+                for search in [ISO_2022_JP, SHIFT_JIS, EUC_JP, UTF_8] {
+                    let needle = |text: &str| {
+                        Needle::new(Some(search.name().as_bytes()), &search.encode(text).0).unwrap()
+                    };
+                    assert!(
+                        body_contains(&message, &needle("\u{7A4D}\u{66F8}")),
+                        "{encoding:?} {base64} {search:?}"
+                    );
+                    assert!(body_contains(&message, &needle("abc")));
+                    assert!(!body_contains(&message, &needle("\u{4F1A}\u{8B70}")));
+                    assert!(text_contains(&message, &needle("\u{4F1A}\u{8B70}")));
+                    assert!(header_contains(&message, b"subject", &needle("\u{8B70}")));
+                    assert!(!header_contains(&message, b"From", &needle("\u{8B70}")));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn folding() {
+        let cases = [
+            ("ABC", "abc"),
+            ("\u{FF21}\u{FF22}\u{FF11}\u{3000}", "ab1 "),
+            ("\u{FF76}\u{FF9E}\u{FF8A}\u{FF9F}\u{FF73}\u{FF9E}", "\u{30AC}\u{30D1}\u{30F4}"),
+            ("\u{304B}\u{3099}", "\u{304C}"),
+            ("\u{301C}", "\u{FF5E}"),
+            ("\u{FF0D}\u{2212}", "--"),
+            ("\u{C4}\u{416}", "\u{E4}\u{436}"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(fold(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_are_searched_decoded() {
+        let message = b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+            Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nHe=\r\nllo =C3=84\r\n--b\r\n\
+            Content-Type: application/x; name=Report.pdf\r\n\r\nbinary-hello2\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n\
+            Subject: Nested\r\n folded\r\n\r\ninner\r\n--b--\r\n";
+        let cases = [
+            ("hello", true),
+            ("\u{E4}", true),
+            ("report.PDF", true),
+            ("hello2", false),
+            ("nested folded", true),
+            ("INNER", true),
+            ("He=", false),
+            ("", true),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(body_contains(message, &Needle::from_text(text)), expected, "{text}");
+        }
+        assert!(text_contains(message, &Needle::from_text("subject: x")));
+        assert!(header_contains(message, b"Subject", &Needle::from_text("")));
+        assert!(!header_contains(message, b"Cc", &Needle::from_text("")));
+    }
+
+    #[test]
+    fn charsets_of_searches() {
+        assert_eq!(Needle::new(Some(b"x-none"), b"a").err(), Some(UnknownCharset));
+        assert!(Needle::new(None, "\u{5C71}".as_bytes()).unwrap().is_in_text("x\u{5C71}y"));
+        assert!(!Needle::from_text("\u{5C71}").is_in_text("plain"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn the_fast_path_agrees(text in "[a-cA-C ]{0,20}", needle in "[a-cA-C ]{0,4}") {
+            let slow = fold(&text).contains(&fold(&needle));
+            prop_assert_eq!(Needle::from_text(&needle).is_in_text(&text), slow);
+        }
+
+        #[test]
+        fn never_panics(message in crate::message::structure::tests::pieces(), needle in ".{0,5}") {
+            let needle = Needle::from_text(&needle);
+            let _ = (text_contains(&message, &needle), header_contains(&message, b"Subject", &needle), super::super::date::sent(&message));
+            let mut out = Vec::new();
+            let structure = Structure::parse(&message);
+            super::super::envelope::envelope(&message, &mut out);
+            super::super::bodystructure::body_structure(&structure, super::super::bodystructure::Form::BodyStructure, &mut out);
+        }
+    }
+}

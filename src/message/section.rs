@@ -137,3 +137,98 @@ pub fn partial(text: &[u8], offset: u32, count: u32) -> &[u8] {
     let end = start.saturating_add(count as usize).min(text.len());
     text.get(start..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MESSAGE: &str = "Subject: outer\r\nFrom: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n\
+        --x\r\nX-Part: 1\r\n\r\nfirst\r\n--x\r\nContent-Type: message/rfc822\r\n\r\n\
+        Subject: inner\r\nContent-Type: multipart/alternative; boundary=y\r\n\r\n\
+        --y\r\n\r\nplain\r\n--y\r\nContent-Type: text/html\r\n\r\nhtml\r\n--y--\r\n\
+        --x\r\nContent-Type: message/rfc822\r\n\r\nSubject: single\r\n\r\nalone\r\n--x--\r\n";
+
+    fn section(part: &[u32], text: SectionText) -> Section {
+        Section { part: part.to_vec(), text }
+    }
+
+    #[test]
+    fn sections_of_nested_messages() {
+        use SectionText::{Header, HeaderFields, HeaderFieldsNot, Mime, Text, Whole};
+        let names = || vec![b"SUBJECT".to_vec()];
+        let cases: [(&[u32], SectionText, Option<&str>); 23] = [
+            (&[1], Whole, Some("first")),
+            (&[1], Mime, Some("X-Part: 1\r\n\r\n")),
+            (&[1], Header, None),
+            (&[1], Text, None),
+            (&[1, 1], Whole, None),
+            (&[2], Mime, Some("Content-Type: message/rfc822\r\n\r\n")),
+            (&[2], HeaderFields(names()), Some("Subject: inner\r\n\r\n")),
+            (&[2, 1], Whole, Some("plain")),
+            (&[2, 2], Whole, Some("html")),
+            (&[2, 2], Mime, Some("Content-Type: text/html\r\n\r\n")),
+            (&[2, 3], Whole, None),
+            (&[2, 2, 1], Whole, None),
+            (&[3], Whole, Some("Subject: single\r\n\r\nalone")),
+            (&[3], Header, Some("Subject: single\r\n\r\n")),
+            (&[3], Text, Some("alone")),
+            (&[3, 1], Whole, Some("alone")),
+            (&[3, 1, 1], Whole, None),
+            (&[3, 2], Whole, None),
+            (&[4], Whole, None),
+            (&[], HeaderFields(names()), Some("Subject: outer\r\n\r\n")),
+            (&[], HeaderFields(vec![b"X".to_vec()]), Some("\r\n")),
+            (
+                &[],
+                HeaderFieldsNot(vec![b"subject".to_vec(), b"content-type".to_vec()]),
+                Some("From: a@b\r\n\r\n"),
+            ),
+            (&[], Whole, Some(MESSAGE)),
+        ];
+        for (part, text, expected) in cases {
+            let section = section(part, text);
+            let got = extract(MESSAGE.as_bytes(), &section);
+            assert_eq!(got.as_deref(), expected.map(str::as_bytes), "{section:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_parts_has_part_1() {
+        let message = b"Subject: x\r\n\r\nbody\r\n";
+        let cases: [(&[u32], SectionText, Option<&[u8]>); 5] = [
+            (&[1], SectionText::Whole, Some(b"body\r\n")),
+            (&[], SectionText::Text, Some(b"body\r\n")),
+            (&[], SectionText::Header, Some(b"Subject: x\r\n\r\n")),
+            (&[1, 1], SectionText::Whole, None),
+            (&[2], SectionText::Whole, None),
+        ];
+        for (part, text, expected) in cases {
+            assert_eq!(extract(message, &section(part, text)).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn partials() {
+        let cases: [(u32, u32, &[u8]); 5] =
+            [(0, 3, b"abc"), (2, 100, b"cde"), (5, 1, b""), (9, 9, b""), (u32::MAX, u32::MAX, b"")];
+        for (offset, count, expected) in cases {
+            assert_eq!(partial(b"abcde", offset, count), expected);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn extracts_only_what_is_there(message in prop::collection::vec(any::<u8>(), 0..300), part in prop::collection::vec(0u32..4, 0..4)) {
+            for text in [SectionText::Whole, SectionText::Header, SectionText::Text, SectionText::Mime] {
+                if let Some(Cow::Owned(_)) = extract(&message, &section(&part, text)) {
+                    prop_assert!(false, "copied");
+                }
+            }
+            let fields = extract(&message, &section(&part, SectionText::HeaderFieldsNot(vec![])));
+            prop_assert!(fields.is_none_or(|fields| fields.ends_with(b"\r\n")));
+        }
+    }
+}

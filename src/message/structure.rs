@@ -281,3 +281,150 @@ fn split_type(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let (media_type, media_subtype) = (media_type.trim_ascii(), media_subtype.get(1..)?.trim_ascii());
     (!media_type.is_empty() && !media_subtype.is_empty()).then_some((media_type, media_subtype))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Types of the parts, indented by depth, and the bodies of the leaves.
+    fn outline(message: &str) -> String {
+        fn add(structure: &Structure<'_>, id: PartId, out: &mut String) {
+            let part = structure.part(id).unwrap();
+            out.push_str(&String::from_utf8_lossy(&part.content_type.value));
+            match &part.kind {
+                Kind::Leaf => out.push_str(&format!("={}", structure.body(part).escape_ascii())),
+                Kind::Message(inner) => {
+                    out.push('(');
+                    add(structure, *inner, out);
+                    out.push(')');
+                }
+                Kind::Multipart(children) => {
+                    out.push('(');
+                    for (index, child) in children.iter().enumerate() {
+                        out.push_str(if index > 0 { ", " } else { "" });
+                        add(structure, *child, out);
+                    }
+                    out.push(')');
+                }
+            }
+        }
+        let mut out = String::new();
+        add(&Structure::parse(message.as_bytes()), Structure::ROOT, &mut out);
+        out
+    }
+
+    fn multipart(body: &str) -> String {
+        format!("Content-Type: m/x\r\nContent-Type: y\r\n\r\n{body}")
+            .replace("m/x", "multipart/mixed; boundary=\"b 1\"")
+    }
+
+    #[test]
+    fn boundaries() {
+        let cases = [
+            (
+                "--b 1\r\n\r\none\r\n--b 1\r\n\r\ntwo\r\n--b 1--\r\nepilogue",
+                "multipart/mixed(text/plain=one, text/plain=two)",
+            ),
+            ("pre\r\n--b 1\r\n\r\none", "multipart/mixed(text/plain=one)"),
+            ("--b 1\r\n--b 1\r\n--b 1--\r\n", "multipart/mixed(text/plain=, text/plain=)"),
+            ("--b 1 \t\r\n\r\n\r\n--b 1--", "multipart/mixed(text/plain=)"),
+            (
+                "--b 1\r\n\r\n--b 12\r\nx--b 1\r\n--b 1-\r\n",
+                "multipart/mixed(text/plain=--b 12\\r\\nx--b 1\\r\\n--b 1-\\r\\n)",
+            ),
+            ("--b 1--\r\n--b 1\r\n\r\n", "text/plain=--b 1--\\r\\n--b 1\\r\\n\\r\\n"),
+            ("none", "text/plain=none"),
+            ("--b 1\nA: b\n\none\n\n--b 1--\n", "multipart/mixed(text/plain=one\\n)"),
+            ("--b 1\r\nContent-Type: text/html", "multipart/mixed(text/html=)"),
+            (
+                "--b 1\r\nContent-Type: multipart/alternative; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--b 1\r\n\r\ny\r\n--b 1--",
+                "multipart/mixed(multipart/alternative(text/plain=x), text/plain=y)",
+            ),
+            (
+                "--b 1\r\nContent-Type: multipart/digest; boundary=c\r\n\r\n--c\r\n\r\nA: b\r\n\r\nx\r\n--c--\r\n--b 1--",
+                "multipart/mixed(multipart/digest(message/rfc822(text/plain=x)))",
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(outline(&multipart(body)), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn depth_and_count_are_limited() {
+        let mut message = String::new();
+        for level in 0..MAX_DEPTH + 10 {
+            message
+                .push_str(&format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n"));
+        }
+        let structure = Structure::parse(message.as_bytes());
+        assert_eq!(structure.parts().len(), MAX_DEPTH + 1);
+        assert_eq!(
+            structure.parts().last().unwrap().content_type.value.as_ref(),
+            b"application/octet-stream"
+        );
+        let inside = "Content-Type: message/rfc822\r\n\r\n".repeat(MAX_DEPTH + 10);
+        assert_eq!(Structure::parse(inside.as_bytes()).parts().len(), MAX_DEPTH + 1);
+
+        let wide = multipart(&"--b 1\r\n\r\nx\r\n".repeat(MAX_PARTS * 2));
+        let structure = Structure::parse(wide.as_bytes());
+        assert_eq!(structure.parts().len(), MAX_PARTS);
+        assert_eq!(structure.parts().last().unwrap().body.end, wide.len());
+    }
+
+    pub(crate) fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            "Content-Type: ",
+            "multipart/mixed; boundary=b",
+            "multipart/digest; boundary=c",
+            "message/rfc822",
+            "text/plain; charset=",
+            "Content-Transfer-Encoding: base64",
+            "quoted-printable",
+            "utf-8",
+            "iso-2022-jp",
+            "\r\n",
+            "\r\n\r\n",
+            "\n",
+            "--b",
+            "--c",
+            "--",
+            "Subject: =?utf-8?Q?=E3?= =?utf-8?B?gYI=?=",
+            "\x1B$B$\"\x1B(B",
+            "\"",
+            ";",
+            "(",
+            "From: a <b@c>",
+            " ",
+            "\0",
+            "\u{3042}",
+            "=E3=",
+        ]);
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn parts_lie_within_their_parents(message in pieces()) {
+            let structure = Structure::parse(&message);
+            for part in structure.parts() {
+                prop_assert!(part.header.start <= part.header.end && part.header.end <= part.body.start);
+                prop_assert!(part.body.start <= part.body.end && part.body.end <= message.len());
+                let children = match &part.kind {
+                    Kind::Leaf => &[][..],
+                    Kind::Message(inner) => std::slice::from_ref(inner),
+                    Kind::Multipart(children) => children,
+                };
+                let mut from = part.body.start;
+                for &child in children {
+                    let child = structure.part(child).unwrap();
+                    prop_assert!(from <= child.header.start && child.body.end <= part.body.end);
+                    from = child.body.end;
+                }
+            }
+        }
+    }
+}
