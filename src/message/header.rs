@@ -587,7 +587,8 @@ mod tests {
 
     #[test]
     fn parameters() {
-        let cases: [(&str, &str, &[(&str, &str)]); 8] = [
+        type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+        let cases: [Case; 8] = [
             ("text/plain", "text/plain", &[]),
             (
                 " Text/Plain ; charset = \"us-ascii\" ; format=flowed",

@@ -196,7 +196,8 @@ mod tests {
     #[test]
     fn a_message_without_parts_has_part_1() {
         let message = b"Subject: x\r\n\r\nbody\r\n";
-        let cases: [(&[u32], SectionText, Option<&[u8]>); 5] = [
+        type Case = (&'static [u32], SectionText, Option<&'static [u8]>);
+        let cases: [Case; 5] = [
             (&[1], SectionText::Whole, Some(b"body\r\n")),
             (&[], SectionText::Text, Some(b"body\r\n")),
             (&[], SectionText::Header, Some(b"Subject: x\r\n\r\n")),

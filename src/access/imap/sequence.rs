@@ -110,7 +110,8 @@ mod tests {
     /// 0 stands for `*`.
     #[test]
     fn resolves_against_the_largest_number() {
-        let cases: [(&[(u32, u32)], u32, &[u32]); 10] = [
+        type Case = (&'static [(u32, u32)], u32, &'static [u32]);
+        let cases: [Case; 10] = [
             (&[(2, 4)], 10, &[2, 3, 4]),
             (&[(4, 2)], 10, &[2, 3, 4]),
             (&[(2, 4), (3, 5), (6, 6)], 10, &[2, 3, 4, 5, 6]),
