@@ -617,12 +617,14 @@ impl Reader<'_> {
             }
             return Ok(());
         }
+        // Blanks at the end of the line count if a text goes on on the next one.
+        let line = raw.trim_start_matches(['\u{feff}', ' ', '\t']);
         let (name, text) = match line.strip_prefix('@') {
             Some(rest) => (String::new(), rest),
             None => reg_unquote(line).ok_or("a name in quotes, @, or a key in brackets")?,
         };
         let text = text.trim_start().strip_prefix('=').ok_or("a = behind the name")?.trim_start();
-        let value = self.value(text, raw)?;
+        let value = self.value(text)?;
         let key = self
             .current
             .and_then(|at| tree.keys.get_mut(at))
@@ -636,11 +638,11 @@ impl Reader<'_> {
     }
 
     /// The value behind the `=`; `None` for `-`, which removes it.
-    fn value(&mut self, text: &str, raw: &str) -> Result<Option<Value>, &'static str> {
+    fn value(&mut self, text: &str) -> Result<Option<Value>, &'static str> {
         if text.starts_with('"') {
             let (text, rest) = match reg_unquote(text) {
                 Some((text, rest)) => (text, rest.to_owned()),
-                None => self.text_of_several_lines(raw).ok_or("a closing quote")?,
+                None => self.text_of_several_lines(text).ok_or("a closing quote")?,
             };
             let rest = rest.trim_start();
             return if rest.is_empty() || rest.starts_with(';') {
@@ -689,16 +691,7 @@ impl Reader<'_> {
     /// A text that goes on over line breaks. Gives up, and takes nothing, if no line closes it before what looks like
     /// the next value or key.
     fn text_of_several_lines(&mut self, first: &str) -> Option<(String, String)> {
-        let start = first.find("=").and_then(|_| {
-            // The text begins at the first quote behind the name and the `=`.
-            let (_, after_name) = if clean(first).starts_with('@') {
-                (String::new(), clean(first).get(1..)?)
-            } else {
-                reg_unquote(clean(first))?
-            };
-            Some(after_name.trim_start().strip_prefix('=')?.trim_start().to_owned())
-        })?;
-        let mut whole = start;
+        let mut whole = first.to_owned();
         for taken in 1..=MAX_TEXT_LINES {
             let next = *self.lines.get(self.at + taken - 1)?;
             if next.starts_with("[HKEY_") || (next.starts_with('"') && next.contains("\"=")) {
