@@ -749,8 +749,11 @@ fn reg_unquote(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Does the path begin with a hive? Windows takes no other.
+/// Does the path begin with a hive, and hold no control character? No other can be a key that IMail made.
 fn is_hive_path(path: &str) -> bool {
+    if path.chars().any(char::is_control) {
+        return false;
+    }
     let first = path.split('\\').next().unwrap_or_default();
     matches!(reserved(first), Some(Reserved::Hive))
         || HIVES.iter().any(|(short, _)| short.eq_ignore_ascii_case(first))
