@@ -5,6 +5,7 @@ pub mod disk;
 pub mod index;
 pub mod limits;
 pub mod lock;
+pub mod mailbox;
 pub mod mbx;
 pub mod name;
 pub mod password;
