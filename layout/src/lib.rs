@@ -8,5 +8,8 @@ pub mod lock;
 pub mod mailbox;
 pub mod mbx;
 pub mod name;
+pub mod password;
 pub mod path;
+pub mod registry;
 pub mod root;
+pub mod text;
