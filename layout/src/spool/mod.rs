@@ -8,4 +8,4 @@
 
 pub mod id;
 pub mod qfile;
-pub mod store;
+
