@@ -8,4 +8,5 @@
 
 pub mod id;
 pub mod qfile;
+pub mod store;
 
