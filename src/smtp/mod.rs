@@ -18,13 +18,14 @@ use crate::account::{Account, LoginError, plain_login_allowed};
 use crate::config::Config;
 use crate::serve::Server;
 use crate::serve::connection::{Connection, ReadError};
+use crate::smtp::receive::Origin;
 use crate::transport::{Arrival, Recipient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use command::{Bad, Command};
 use data::Unstuffer;
 use layout::limits::MESSAGE_MAX;
-use layout::name::SpoolId;
+use layout::spool::id::ConnectionId;
 use reply::text;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,7 @@ struct Session {
     server: Arc<Server>,
     /// Port 587: nothing without a login.
     submission: bool,
-    id: SpoolId,
-    messages: u16,
+    id: ConnectionId,
     hello: Option<(String, bool)>,
     account: Option<Account>,
     sender: Option<String>,
@@ -78,7 +78,6 @@ pub async fn session(server: Arc<Server>, mut connection: Connection, submission
         server,
         submission,
         id,
-        messages: 0,
         hello: None,
         account: None,
         sender: None,
@@ -239,7 +238,8 @@ impl Session {
             return self.refuse(connection, text::RECIPIENTS);
         }
         let trusted = self.account.is_some();
-        let routed = tokio::task::block_in_place(|| self.server.transport.recipient(&config, &recipient, trusted));
+        let routed =
+            tokio::task::block_in_place(|| self.server.transport.recipient(&config, &recipient, trusted));
         match routed {
             Ok(routed) => {
                 self.recipients.push(routed);
@@ -258,18 +258,24 @@ impl Session {
             self.refuse(connection, text::NO_RECIPIENT);
             return Ok(Flow::Go);
         }
-        let id = self.id.message(self.messages);
-        // A connection that used up its message numbers goes on with new ones.
-        self.messages = self.messages.wrapping_add(1);
-        if self.messages == 0 {
-            self.id = tokio::task::block_in_place(|| self.server.transport.connection_id())?;
-        }
+        let transport = &self.server.transport;
+        let id = tokio::task::block_in_place(|| transport.message_id(&mut self.id))?;
         connection.answer(format!("{}\r\n", text::DATA));
         connection.flush().await?;
 
         let config = self.server.live.now();
         let max = size_max(&config, connection.local_ip()).unwrap_or(MESSAGE_MAX);
-        let mut incoming = self.server.transport.incoming(id, max);
+        let (helo, extended) = self.hello.clone().unwrap_or_default();
+        let origin = Origin {
+            id,
+            helo,
+            extended,
+            client: connection.peer_ip(),
+            host: config.host_name(connection.local_ip()).to_owned(),
+            authenticated: self.account.is_some(),
+            sender,
+        };
+        let mut incoming = self.server.transport.incoming(origin.clone(), max);
         let mut unstuffer = Unstuffer::default();
         let mut piece = Vec::new();
         loop {
@@ -287,15 +293,9 @@ impl Session {
                 break;
             }
         }
-        let (helo, extended) = self.hello.clone().unwrap_or_default();
         let arrival = Arrival {
-            id,
-            sender,
+            origin,
             recipients: std::mem::take(&mut self.recipients),
-            helo,
-            extended,
-            client: connection.peer_ip(),
-            host: config.host_name(connection.local_ip()).to_owned(),
             account: self.account.as_ref().map(|account| format!("{}@{}", account.id, account.domain)),
         };
         self.sender = None;
@@ -358,7 +358,10 @@ impl Session {
         });
         match login {
             Ok(account) => {
-                self.log(connection, &format!("Authenticated {}@{}, session treated as local.", account.id, account.domain));
+                self.log(
+                    connection,
+                    &format!("Authenticated {}@{}, session treated as local.", account.id, account.domain),
+                );
                 self.account = Some(account);
                 connection.answer(format!("{}\r\n", text::AUTHENTICATED));
             }
@@ -383,7 +386,7 @@ impl Session {
     }
 
     fn log_at(&self, address: std::net::IpAddr, text: &str) {
-        self.server.transport.log(&self.server.live.now(), "SMTPD", self.id, Some(address), text);
+        self.server.transport.log(&self.server.live.now(), self.id.id(), address, text);
     }
 }
 
@@ -394,7 +397,11 @@ fn size_max(config: &Config, local: std::net::IpAddr) -> Option<u64> {
 }
 
 /// Asks with a challenge and reads the answer, unless the client sent it along. `None`: cancelled, or not base64.
-async fn exchange(connection: &mut Connection, challenge: &str, initial: Option<String>) -> Result<Option<Vec<u8>>, ReadError> {
+async fn exchange(
+    connection: &mut Connection,
+    challenge: &str,
+    initial: Option<String>,
+) -> Result<Option<Vec<u8>>, ReadError> {
     let answer = match initial {
         // An empty initial response is written "=" (RFC 4954 section 4).
         Some(initial) if initial == "=" => String::new(),

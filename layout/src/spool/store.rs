@@ -444,7 +444,9 @@ impl Store {
                         _ => files.held = true,
                     }
                     // The entry that names an item: Q before HQ and T before D.
-                    let rank = |role| [Role::Data, Role::Arriving, Role::Held, Role::Queued].iter().position(|r| *r == role);
+                    let rank = |role| {
+                        [Role::Data, Role::Arriving, Role::Held, Role::Queued].iter().position(|r| *r == role)
+                    };
                     if known.as_ref().is_none_or(|(before, _)| rank(*before) < rank(role)) {
                         *known = Some((role, name));
                     }
@@ -482,8 +484,10 @@ impl Store {
             .filter(|item| claimable.contains(&item.state))
             .map(|item| item.name.stem().to_ascii_lowercase())
             .collect();
-        let ours = stems.into_iter().filter(|(role, ..)| *role != Role::ForeignClaim).map(|(_, stem, _)| stem);
-        listing.left_over = ours.map(String::from).filter(|stem| !used.contains(&stem.to_ascii_lowercase())).collect();
+        let ours =
+            stems.into_iter().filter(|(role, ..)| *role != Role::ForeignClaim).map(|(_, stem, _)| stem);
+        listing.left_over =
+            ours.map(String::from).filter(|stem| !used.contains(&stem.to_ascii_lowercase())).collect();
         Ok(listing)
     }
 
@@ -525,7 +529,9 @@ impl Store {
         let free = |stem: &&String| {
             let name = ItemName::of_stem(stem);
             let path = self.path(Role::Claim, &name);
-            let Ok(_lock) = lock::acquire(&*self.disk, &path, Open::Create, Duration::ZERO) else { return false };
+            let Ok(_lock) = lock::acquire(&*self.disk, &path, Open::Create, Duration::ZERO) else {
+                return false;
+            };
             let _ = self.disk.unlink(&self.path(Role::Rewrite, &name));
             self.disk.unlink(&path).is_ok()
         };
