@@ -53,7 +53,10 @@ fn adduser_refuses_what_it_must() {
         assert_eq!(run.code, 0, "{args:?} reports a success: {}", run.text());
         run.expect_error(words);
         let password = args.iter().skip_while(|arg| **arg != "-p").nth(1);
-        assert!(!password.is_some_and(|text| text.len() > 3 && run.text().contains(text)), "a password is shown");
+        assert!(
+            !password.is_some_and(|text| text.len() > 3 && run.text().contains(text)),
+            "a password is shown"
+        );
     }
 }
 
@@ -88,14 +91,19 @@ fn adduser_reads_every_kind_of_file() {
     for (file, users) in files {
         tree.tool("adduser", &["-h", VIRTUAL, "-f", &fixture(&format!("bulk/{file}"))]).expect_code(1);
         for user in *users {
-            assert!(tree.registry().contains(&support::ini::user(VIRTUAL, user)), "{file}: {user} is missing");
+            assert!(
+                tree.registry().contains(&support::ini::user(VIRTUAL, user)),
+                "{file}: {user} is missing"
+            );
         }
     }
     for name in ["佐々木 三郎", "Kimura, Jiro", "伊藤 五郎", "兵頭 能表", "森田"] {
         assert!(tree.registry().contains(name), "full name {name} is missing");
     }
     let server = Server::start(&tree);
-    for (user, password) in [("bulk01", "pass0001"), ("bulk11", "pass0011"), ("bulk21", "pass0021"), ("noeol", "pass0062")] {
+    for (user, password) in
+        [("bulk01", "pass0001"), ("bulk11", "pass0011"), ("bulk21", "pass0021"), ("noeol", "pass0062")]
+    {
         server.pop3(&format!("{user}@{VIRTUAL}"), password).quit();
     }
 }
@@ -109,7 +117,10 @@ fn adduser_obeys_options_in_a_file() {
     assert!(text.contains(&support::ini::user(VIRTUAL, "opt02")));
     assert!(!text.contains(&support::ini::user(VIRTUAL, "opt03")), "added and then removed");
     let server = Server::start(&tree);
-    assert!(!server.pop3_takes("opt02@example.org", "pass0072") && server.pop3_takes("opt02@example.org", "pass0074"));
+    assert!(
+        !server.pop3_takes("opt02@example.org", "pass0072")
+            && server.pop3_takes("opt02@example.org", "pass0074")
+    );
 }
 
 /// A binary hive says how to make an export of it.
@@ -133,7 +144,9 @@ fn import_refuses_what_is_not_an_export() {
 #[test]
 fn import_refuses_a_directory_that_is_not_imails() {
     let tree = Tree::empty();
-    unchanged(&tree, || tree.import(&["software.reg"], &[])).expect_code(1).expect_error(&[tree.text(), "users"]);
+    unchanged(&tree, || tree.import(&["software.reg"], &[]))
+        .expect_code(1)
+        .expect_error(&[tree.text(), "users"]);
     let gone = tree.path("no-such-directory");
     let gone = gone.to_str().unwrap();
     let run = run("imaild", &["import", "--root", gone, &fixture("registry/software.reg")]).expect_code(1);
@@ -144,11 +157,15 @@ fn import_refuses_a_directory_that_is_not_imails() {
 #[test]
 fn import_keeps_an_existing_registry() {
     let tree = Tree::quiet();
-    unchanged(&tree, || tree.import(&["software.reg"], &[])).expect_code(1).expect_error(&["registry.ini", "--force"]);
+    unchanged(&tree, || tree.import(&["software.reg"], &[]))
+        .expect_code(1)
+        .expect_error(&["registry.ini", "--force"]);
     let old = tree.read("registry.ini");
     tree.import(&["software.reg"], &["--force"]).expect_code(0);
     let kept = tree.snapshot().into_iter().any(|(path, bytes)| {
-        path.to_str().unwrap().starts_with("registry.ini.") && !path.ends_with("registry.ini.good") && bytes == old
+        path.to_str().unwrap().starts_with("registry.ini.")
+            && !path.ends_with("registry.ini.good")
+            && bytes == old
     });
     assert!(kept, "--force keeps the old file beside the new one");
 }
@@ -170,8 +187,12 @@ fn import_names_damaged_lines() {
 #[test]
 fn without_a_directory_the_three_ways_are_named() {
     let empty = Tree::empty();
-    let lines: [(&str, &[&str], i32); 4] =
-        [("imaild", &["serve"], 1), ("imaild", &["check"], 2), ("regcheck", &[], 2), ("adduser", &["-u", "x"], 0)];
+    let lines: [(&str, &[&str], i32); 4] = [
+        ("imaild", &["serve"], 1),
+        ("imaild", &["check"], 2),
+        ("regcheck", &[], 2),
+        ("adduser", &["-u", "x"], 0),
+    ];
     for (name, args, code) in lines {
         let run = finish(command(name).args(args).current_dir(empty.root())).expect_code(code);
         run.expect_error(&["--root", "IMAIL_ROOT", "registry.ini"]);
@@ -263,7 +284,8 @@ fn rude_clients_do_no_harm() {
     assert!(smtp.command(&"X".repeat(5000)).code >= 500);
     let mut smtp = server.smtp();
     for name in ["../../../etc/passwd", "a/b", "suzuki-../x", "suzuki\\..\\x"] {
-        let reply = smtp.send("a@example.net", &[&format!("{name}@example.org")], "Subject: path\r\n\r\nx\r\n");
+        let reply =
+            smtp.send("a@example.net", &[&format!("{name}@example.org")], "Subject: path\r\n\r\nx\r\n");
         assert!(reply.code >= 500, "{name}: {} {}", reply.code, reply.text);
     }
     let mut imap = server.imap("suzuki", support::sample::SUZUKI);

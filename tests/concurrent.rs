@@ -102,7 +102,9 @@ fn a_slow_editor_and_adduser() {
     }
     assert_eq!(text.trim_end().lines().last(), Some(ini::END_LINE));
     for id in &added {
-        wait_for("the login of an added user", EDIT_LIMIT, || server.pop3_takes(id, "pass1234").then_some(()));
+        wait_for("the login of an added user", EDIT_LIMIT, || {
+            server.pop3_takes(id, "pass1234").then_some(())
+        });
     }
 }
 
@@ -130,7 +132,11 @@ fn every_message_arrives_once() {
             scope.spawn(move || {
                 let mut smtp = server.smtp();
                 for number in 0..MESSAGES {
-                    smtp.deliver("a@example.net", &["suzuki@mail.example.jp"], &mail(&subject(sender, number)));
+                    smtp.deliver(
+                        "a@example.net",
+                        &["suzuki@mail.example.jp"],
+                        &mail(&subject(sender, number)),
+                    );
                 }
             });
         }

@@ -110,7 +110,12 @@ fn old_mail_is_served_unharmed() {
         assert_eq!(without_status(&top), body, "message {number}: IMAP gives the same without Status");
     }
     let third = String::from_utf8(imap.body(3)).unwrap();
-    for line in ["From here on the numbers", "From <ann@example.org> wrote:", ">From <ann@example.org> Mon", "..and one"] {
+    for line in [
+        "From here on the numbers",
+        "From <ann@example.org> wrote:",
+        ">From <ann@example.org> Mon",
+        "..and one",
+    ] {
         assert!(third.contains(&format!("\r\n{line}")), "{line:?} is not in:\n{third}");
     }
     let fourth = imap.body(4);

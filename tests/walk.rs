@@ -57,7 +57,8 @@ fn a_copied_directory_comes_alive() {
     let edited = ini::set(&tree.registry(), &ini::aliases(PRIMARY), "hello", "suzuki");
     tree.save_registry(&edited);
     wait_for("an alias that was added by hand", EDIT_LIMIT, || {
-        let reply = server.smtp().send("a@example.net", &["hello@mail.example.jp"], &mail("by the new alias"));
+        let reply =
+            server.smtp().send("a@example.net", &["hello@mail.example.jp"], &mail("by the new alias"));
         (reply.code == 250).then_some(())
     });
     server.wait_for_mail("suzuki", SUZUKI, "by the new alias");
@@ -184,13 +185,18 @@ fn new_mail_is_stored_as_imail_stores_it() {
     let tree = Tree::quiet();
     let server = Server::start(&tree);
     let before = tree.read("users/suzuki/Main.mbx");
-    let forged = "X-UIDL: 1\r\nStatus: R\r\nSubject: forged lines\r\n\r\nFrom here on it is text.\r\n.dot\r\n";
+    let forged =
+        "X-UIDL: 1\r\nStatus: R\r\nSubject: forged lines\r\n\r\nFrom here on it is text.\r\n.dot\r\n";
     server.smtp().deliver("mike@example.net", &["suzuki@example.jp"], forged);
     let message = server.wait_for_mail("suzuki", SUZUKI, "forged lines");
     let text = String::from_utf8(message).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let head = format!("{head}\r\n");
-    assert!(head.starts_with("Return-Path: <mike@example.net>\r\nReceived: from client.example.net [127.0.0.1] by "));
+    assert!(
+        head.starts_with(
+            "Return-Path: <mike@example.net>\r\nReceived: from client.example.net [127.0.0.1] by "
+        )
+    );
     assert_eq!(head.matches("\r\nX-UIDL: ").count(), 1, "a forged X-UIDL is dropped:\n{head}");
     assert!(head.contains("\r\nX-UIDL: 967151562\r\n"), "the next number after the highest one:\n{head}");
     assert!(head.contains("\r\nX-RCPT-TO: <suzuki@example.jp>\r\n"), "{head}");
@@ -266,7 +272,10 @@ fn imap_changes_outlive_a_restart() {
     assert!(tree.path("users/suzuki/New.Place.mbx").exists(), "the name on the wire is the name on disk");
     assert_eq!(imap.examine("Draft"), 1);
     let draft = String::from_utf8(imap.body(1)).unwrap();
-    assert!(draft.starts_with("Subject: draft\r\n") && draft.ends_with("\r\n\r\nNot yet sent.\r\n"), "{draft}");
+    assert!(
+        draft.starts_with("Subject: draft\r\n") && draft.ends_with("\r\n\r\nNot yet sent.\r\n"),
+        "{draft}"
+    );
 }
 
 /// Each change by hand is in force within five seconds of the file being whole.
@@ -277,16 +286,17 @@ fn edits_by_hand_take_effect() {
     let commented = ini::comment(&tree.registry(), &ini::user(PRIMARY, "mike"), "asked for by Mike's boss");
     tree.save_registry(&ini::set(&commented, &ini::user(PRIMARY, "mike"), "Flags", "dword:00000081"));
     let start = Instant::now();
-    wait_for("the account to be disabled", EDIT_LIMIT, || (!server.pop3_takes("mike", "rocks")).then_some(()));
+    wait_for("the account to be disabled", EDIT_LIMIT, || {
+        (!server.pop3_takes("mike", "rocks")).then_some(())
+    });
     assert!(start.elapsed().as_secs() < 5, "in force only after {:?}", start.elapsed());
 
     std::fs::write(tree.path("Lists/office.lst"), "suzuki\r\ntanaka\r\n").unwrap();
     std::fs::write(tree.path("users/suzuki/forward.ima"), ".,root\r\n").unwrap();
     wait_for("the edited group file and forward", EDIT_LIMIT, || {
         server.smtp().deliver("a@example.net", &["office@mail.example.jp"], &mail("to the office"));
-        let reached = |user, password| {
-            server.pop3(user, password).subjects().contains(&"to the office".to_owned())
-        };
+        let reached =
+            |user, password| server.pop3(user, password).subjects().contains(&"to the office".to_owned());
         (reached("tanaka", "hanami!55") && reached("root", "Super-visor9")).then_some(())
     });
 
@@ -308,7 +318,9 @@ fn mailboxes_changed_by_other_programs_are_read_anew() {
     let old = tree.read("users/mike/Main.mbx");
     let more = b"From <x@example.net> Mon Aug  1 00:00:00 2022\r\nSubject: by hand\r\nX-UIDL: 230371290\r\nStatus: U\r\n\r\nx\r\n\r\n";
     std::fs::write(&path, [&old[..], &more[..]].concat()).unwrap();
-    wait_for("the appended message", EDIT_LIMIT, || (imap.ok("NOOP").text().contains("* 3 EXISTS")).then_some(()));
+    wait_for("the appended message", EDIT_LIMIT, || {
+        (imap.ok("NOOP").text().contains("* 3 EXISTS")).then_some(())
+    });
     assert_eq!(server.pop3("mike", "rocks").uidl()[2], "230371290");
     std::fs::write(&path, &more[..]).unwrap();
     wait_for("the rewritten mailbox", EDIT_LIMIT, || {
@@ -377,7 +389,9 @@ fn regcheck_says_what_is_wrong() {
     tree.save_registry(&wrong);
     let lines = faults(&tree.tool("regcheck", &[]).expect_code(1).out);
     assert!(
-        lines.contains(&"Domain / official mismatch: official - mail.example.jp Address - 192.0.2.11".to_owned()),
+        lines.contains(
+            &"Domain / official mismatch: official - mail.example.jp Address - 192.0.2.11".to_owned()
+        ),
         "{lines:?}"
     );
 }
@@ -424,7 +438,8 @@ fn export_gives_back_what_came() {
         let came = sections(&support::fixtures().join("registry").join(file));
         let went = sections_of(&text);
         for (key, values) in came {
-            let now = went.iter().find(|(name, _)| *name == key).unwrap_or_else(|| panic!("{root}: {key} is lost"));
+            let now =
+                went.iter().find(|(name, _)| *name == key).unwrap_or_else(|| panic!("{root}: {key} is lost"));
             for value in values {
                 assert!(now.1.contains(&value), "{key}: {value} came in and does not go out: {:?}", now.1);
             }

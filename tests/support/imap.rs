@@ -110,7 +110,10 @@ impl Imap {
     /// Whether each message of the open mailbox has been read.
     #[track_caller]
     pub fn seen(&mut self) -> Vec<bool> {
-        self.flags().iter().map(|flags| flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen"))).collect()
+        self.flags()
+            .iter()
+            .map(|flags| flags.iter().any(|flag| flag.eq_ignore_ascii_case("\\Seen")))
+            .collect()
     }
 
     /// One message of the open mailbox, without marking it.
@@ -134,7 +137,9 @@ impl Imap {
         loop {
             let line = self.whole_line();
             match line.strip_prefix(format!("{tag} ").as_bytes()) {
-                Some(status) => return Answer { untagged, status: String::from_utf8_lossy(status).into_owned() },
+                Some(status) => {
+                    return Answer { untagged, status: String::from_utf8_lossy(status).into_owned() };
+                }
                 None => untagged.push(line),
             }
         }

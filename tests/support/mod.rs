@@ -2,7 +2,12 @@
 //! clients.
 //!
 //! Everything here panics when something is not as a test needs it: the panic is the report.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each test file uses a part, and panics report")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test file uses a part, and panics report"
+)]
 
 pub mod imap;
 pub mod ini;

@@ -40,7 +40,8 @@ impl Ports {
         let free = (0..OFFSETS).find_map(|step| {
             let offset = FIRST_OFFSET + (start + step) % OFFSETS * 100;
             let kept = TcpListener::bind((Ipv4Addr::LOCALHOST, offset + 1)).ok()?;
-            let usable = PORTS.iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, offset + port)).is_ok());
+            let usable =
+                PORTS.iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, offset + port)).is_ok());
             usable.then_some(Ports { offset, _kept: kept })
         });
         free.expect("a free range of ports")
