@@ -1,2 +1,11 @@
 //! The formats of an IMail data directory, and the mechanics of reading and changing them safely.
 //! No sockets, no async runtime.
+
+pub mod disk;
+pub mod index;
+pub mod limits;
+pub mod lock;
+pub mod mbx;
+pub mod name;
+pub mod path;
+pub mod root;

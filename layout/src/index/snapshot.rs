@@ -1,0 +1,334 @@
+//! The snapshot, `<name>.rsx`: one [`Record`] a message, in the order of the file.
+//!
+//! ```text
+//! 0     header, 256 bytes (Header below, the rest zero)
+//! 256   records, 64 bytes each
+//! ...   keyword names, each with a byte of length in front
+//! ...   delivery tokens, 20 bytes each: spool id u64, recipient u64, Unix time u32
+//! ```
+//!
+//! A snapshot is replaced whole and never changed in place, so it can be mapped: opening one costs the same for ten messages and
+//! for a million. The mapping is private; changes of flags are made in it and never reach the file.
+//!
+//! # Failure
+//! A snapshot that is not whole and consistent is not there: [`open`] answers `None`.
+
+use super::journal::{Seen, Token};
+use crate::disk::{Private, Stamp};
+use crate::limits::{KEYWORDS_MAX, MESSAGES_MAX};
+use crate::mbx::record::Record;
+use crate::mbx::separator::Dialect;
+use zerocopy::byteorder::little_endian::{I64, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+const MAGIC: [u8; 8] = *b"RSX1\r\n\x1a\n";
+const HEADER: usize = 256;
+const RECORD: usize = size_of::<Record>();
+const TOKEN: usize = 20;
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    generation: U64,
+    count: U64,
+    modseq: U64,
+    end: U64,
+    device: U64,
+    inode: U64,
+    size: U64,
+    modified: I64,
+    changed: I64,
+    taken: I64,
+    uid_next: U32,
+    uidl_max: U32,
+    recent: U32,
+    keywords: U32,
+    tokens: U32,
+    classic: U32,
+    records_crc: U32,
+    header_crc: U32,
+}
+
+/// Everything of a snapshot but its records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// Counts checkpoints.
+    pub generation: u64,
+    /// The highest change number.
+    pub modseq: u64,
+    /// Where the last complete message ends.
+    pub end: u64,
+    /// What the mailbox file looked like.
+    pub seen: Seen,
+    /// The UID that the next message gets at least.
+    pub uid_next: u32,
+    /// The highest `X-UIDL` number in the file.
+    pub uidl_max: u32,
+    /// UIDs up to this one are no longer recent.
+    pub recent: u32,
+    /// How messages are told apart.
+    pub dialect: Dialect,
+    /// The names of the keyword bits.
+    pub keywords: Vec<String>,
+    /// Deliveries of the last day, with their Unix time.
+    pub tokens: Vec<(Token, u32)>,
+}
+
+impl Default for Meta {
+    fn default() -> Meta {
+        Meta {
+            generation: 0,
+            modseq: 1,
+            end: 0,
+            seen: Seen::default(),
+            uid_next: 1,
+            uidl_max: 0,
+            recent: 0,
+            dialect: Dialect::Bracket,
+            keywords: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// The records of a mailbox: those of the snapshot, and those that came later.
+#[derive(Default)]
+pub struct Records {
+    base: Option<Private>,
+    base_count: usize,
+    tail: Vec<Record>,
+}
+
+impl Records {
+    /// Records in memory.
+    pub fn from_vec(tail: Vec<Record>) -> Records {
+        Records { base: None, base_count: 0, tail }
+    }
+
+    fn base(&self) -> &[Record] {
+        let bytes = self.base.as_deref().and_then(|base| base.get(HEADER..HEADER + self.base_count * RECORD));
+        bytes.and_then(|bytes| <[Record]>::ref_from_bytes(bytes).ok()).unwrap_or_default()
+    }
+
+    /// How many there are, removed ones included.
+    pub fn len(&self) -> usize {
+        self.base_count + self.tail.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The record at `index`.
+    pub fn get(&self, index: usize) -> Option<&Record> {
+        match index.checked_sub(self.base_count) {
+            None => self.base().get(index),
+            Some(index) => self.tail.get(index),
+        }
+    }
+
+    /// The record at `index`, for changing.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut Record> {
+        if let Some(index) = index.checked_sub(self.base_count) {
+            return self.tail.get_mut(index);
+        }
+        let begin = HEADER + index * RECORD;
+        let bytes = self.base.as_deref_mut()?.get_mut(begin..begin + RECORD)?;
+        Record::mut_from_bytes(bytes).ok()
+    }
+
+    /// All records in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Record> + Clone {
+        self.base().iter().chain(self.tail.iter())
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, record: Record) {
+        self.tail.push(record);
+    }
+
+    /// The index of the first record whose UID is not below `uid`.
+    pub fn lower_bound(&self, uid: u32) -> usize {
+        let base = self.base();
+        let in_base = base.partition_point(|record| record.uid.get() < uid);
+        if in_base < base.len() {
+            return in_base;
+        }
+        self.base_count + self.tail.partition_point(|record| record.uid.get() < uid)
+    }
+
+    /// The index of the record with this UID.
+    pub fn find(&self, uid: u32) -> Option<usize> {
+        let index = self.lower_bound(uid);
+        (self.get(index)?.uid.get() == uid).then_some(index)
+    }
+}
+
+/// Reads a snapshot.
+pub fn open(bytes: Private) -> Option<(Meta, Records)> {
+    let (header, _) = Header::read_from_prefix(&bytes).ok()?;
+    if header.magic != MAGIC || header_crc(&header) != header.header_crc.get() {
+        return None;
+    }
+    let count = usize::try_from(header.count.get()).ok().filter(|count| *count <= MESSAGES_MAX)?;
+    let (keywords_len, tokens) = (header.keywords.get() as usize, header.tokens.get() as usize);
+    let names_at = HEADER + count * RECORD;
+    let tokens_at = names_at.checked_add(keywords_len)?;
+    if bytes.len() != tokens_at.checked_add(tokens.checked_mul(TOKEN)?)? {
+        return None;
+    }
+    let meta = Meta {
+        generation: header.generation.get(),
+        modseq: header.modseq.get(),
+        end: header.end.get(),
+        seen: Seen {
+            stamp: Stamp {
+                device: header.device.get(),
+                inode: header.inode.get(),
+                size: header.size.get(),
+                modified: header.modified.get(),
+                changed: header.changed.get(),
+            },
+            taken: header.taken.get(),
+        },
+        uid_next: header.uid_next.get(),
+        uidl_max: header.uidl_max.get(),
+        recent: header.recent.get(),
+        dialect: if header.classic.get() == 0 { Dialect::Bracket } else { Dialect::Classic },
+        keywords: read_keywords(bytes.get(names_at..tokens_at)?)?,
+        tokens: bytes[tokens_at..].chunks_exact(TOKEN).filter_map(read_token).collect(),
+    };
+    Some((meta, Records { base: Some(bytes), base_count: count, tail: Vec::new() }))
+}
+
+/// The bytes of a snapshot.
+pub fn write(meta: &Meta, records: &Records) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    bytes.reserve(records.len() * RECORD);
+    bytes.extend_from_slice(records.base().as_bytes());
+    bytes.extend_from_slice(records.tail.as_bytes());
+    let names_at = bytes.len();
+    for name in &meta.keywords {
+        bytes.push(name.len() as u8);
+        bytes.extend_from_slice(name.as_bytes());
+    }
+    let tokens_at = bytes.len();
+    for (token, time) in &meta.tokens {
+        bytes.extend_from_slice(&token.0.to_le_bytes());
+        bytes.extend_from_slice(&token.1.to_le_bytes());
+        bytes.extend_from_slice(&time.to_le_bytes());
+    }
+    let stamp = &meta.seen.stamp;
+    let mut header = Header {
+        magic: MAGIC,
+        generation: U64::new(meta.generation),
+        count: U64::new(records.len() as u64),
+        modseq: U64::new(meta.modseq),
+        end: U64::new(meta.end),
+        device: U64::new(stamp.device),
+        inode: U64::new(stamp.inode),
+        size: U64::new(stamp.size),
+        modified: I64::new(stamp.modified),
+        changed: I64::new(stamp.changed),
+        taken: I64::new(meta.seen.taken),
+        uid_next: U32::new(meta.uid_next),
+        uidl_max: U32::new(meta.uidl_max),
+        recent: U32::new(meta.recent),
+        keywords: U32::new((tokens_at - names_at) as u32),
+        tokens: U32::new(meta.tokens.len() as u32),
+        classic: U32::new(u32::from(meta.dialect == Dialect::Classic)),
+        records_crc: U32::new(crc32fast::hash(&bytes[HEADER..names_at])),
+        header_crc: U32::new(0),
+    };
+    header.header_crc = U32::new(header_crc(&header));
+    bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+    bytes
+}
+
+/// Are the records what was written? Opening does not look at each; checking tools do.
+pub fn verify(bytes: &[u8]) -> bool {
+    let Ok((header, _)) = Header::read_from_prefix(bytes) else { return false };
+    let end = HEADER.checked_add((header.count.get() as usize).saturating_mul(RECORD));
+    let records = end.and_then(|end| bytes.get(HEADER..end));
+    records.is_some_and(|records| crc32fast::hash(records) == header.records_crc.get())
+}
+
+fn header_crc(header: &Header) -> u32 {
+    crc32fast::hash(Header { header_crc: U32::new(0), ..*header }.as_bytes())
+}
+
+fn read_keywords(mut bytes: &[u8]) -> Option<Vec<String>> {
+    let mut keywords = Vec::new();
+    while let Some((length, rest)) = bytes.split_first() {
+        let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+        keywords.push(String::from_utf8(name.to_vec()).ok()?);
+        bytes = rest;
+    }
+    (keywords.len() <= KEYWORDS_MAX).then_some(keywords)
+}
+
+fn read_token(bytes: &[u8]) -> Option<(Token, u32)> {
+    let number = |range: std::ops::Range<usize>| Some(u64::from_le_bytes(bytes.get(range)?.try_into().ok()?));
+    let time = u32::from_le_bytes(bytes.get(16..20)?.try_into().ok()?);
+    Some((Token(number(0..8)?, number(8..16)?), time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> (Meta, Records) {
+        let records = (1..=5u32)
+            .map(|uid| Record { uid: U32::new(uid * 10), ..Record::read_from_bytes(&[3; 64]).unwrap() });
+        let meta = Meta {
+            generation: 3,
+            uid_next: 99,
+            keywords: vec!["$Work".into(), "b".into()],
+            tokens: vec![(Token(1, 2), 3)],
+            dialect: Dialect::Classic,
+            ..Meta::default()
+        };
+        (meta, Records::from_vec(records.collect()))
+    }
+
+    #[test]
+    fn a_snapshot_comes_back() {
+        let (meta, records) = sample();
+        let bytes = write(&meta, &records);
+        assert!(verify(&bytes));
+        let (read, mut back) = open(Private::Owned(bytes)).unwrap();
+        assert_eq!(read, meta);
+        assert!(back.iter().eq(records.iter()));
+        back.push(Record { uid: U32::new(60), ..*records.get(0).unwrap() });
+        assert_eq!([5, 10, 11, 50, 55, 60, 61].map(|uid| back.lower_bound(uid)), [0, 0, 1, 4, 5, 5, 6]);
+        assert_eq!((back.find(30), back.find(31), back.find(60)), (Some(2), None, Some(5)));
+        back.get_mut(1).unwrap().set(1 << 30, true);
+        back.get_mut(5).unwrap().set(1 << 30, true);
+        assert!(back.get(1).unwrap().has(1 << 30) && back.get(5).unwrap().has(1 << 30));
+        assert_eq!(open(Private::Owned(write(&read, &back))).unwrap().1.len(), 6);
+    }
+
+    #[test]
+    fn a_damaged_or_cut_snapshot_is_none() {
+        let (meta, records) = sample();
+        let bytes = write(&meta, &records);
+        for cut in 0..bytes.len() {
+            assert!(open(Private::Owned(bytes[..cut].to_vec())).is_none());
+        }
+        for at in 0..size_of::<Header>() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(open(Private::Owned(damaged)).is_none(), "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(open(Private::Owned(bytes)).is_none());
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The data directory ("the root"): the only code that joins names to paths.
+//!
+//! On NTFS, where these trees come from, `Users` and `users` are one directory. Here every name is looked up without regard to
+//! case: the entry in lower case counts, else the first in byte order. Listings are kept as long as the directory's stamp
+//! does not change.
+//!
+//! # Failure
+//! A path that leads nowhere is `None`; everything else is [`std::io::Error`] from the disk.
+//!
+//! # Limits
+//! [`MAILBOXES_MAX`] mailboxes a user, [`NESTING_MAX`] directories deep.
+
+use crate::disk::{Disk, Kind, Stamp};
+use crate::name::{AliasName, MailboxName, UserId};
+use crate::path::{TreePath, is_component};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The most mailboxes that are shown of one user.
+pub const MAILBOXES_MAX: usize = 10_000;
+/// How deep sub-directories with mailboxes are followed.
+pub const NESTING_MAX: usize = 10;
+/// The environment variable that names the root.
+pub const ROOT_VARIABLE: &str = "IMAIL_ROOT";
+
+/// The data directory.
+#[derive(Clone)]
+pub struct Root {
+    top: TreePath,
+    disk: Arc<dyn Disk>,
+    listings: Arc<Mutex<HashMap<TreePath, Listing>>>,
+}
+
+struct Listing {
+    stamp: Stamp,
+    /// Lower-case name to the entry that counts.
+    names: Arc<HashMap<String, OsString>>,
+}
+
+/// Why no root was found.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// None of the three ways led to one.
+    #[error(
+        "no IMail directory: name it with --root DIR, or with the environment variable IMAIL_ROOT, or run this in the directory that holds registry.ini"
+    )]
+    NotNamed,
+    /// The named directory cannot be used.
+    #[error("{0}: {1}")]
+    Unusable(PathBuf, io::Error),
+}
+
+/// Where the root is: the option, else the environment, else the current directory if it holds `registry.ini`.
+pub fn locate(option: Option<&Path>) -> Result<PathBuf, RootError> {
+    let named = option.map(Path::to_owned).or_else(|| std::env::var_os(ROOT_VARIABLE).map(PathBuf::from));
+    let dir = match named {
+        Some(dir) => dir,
+        None if Path::new("registry.ini").exists() => PathBuf::from("."),
+        None => return Err(RootError::NotNamed),
+    };
+    let canonical = dir.canonicalize().map_err(|e| RootError::Unusable(dir.clone(), e))?;
+    if canonical.is_dir() {
+        Ok(canonical)
+    } else {
+        Err(RootError::Unusable(dir, io::ErrorKind::NotADirectory.into()))
+    }
+}
+
+impl Root {
+    /// The tree in `dir`, on `disk`.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Root {
+        Root { top: TreePath::base_of(dir), disk, listings: Arc::default() }
+    }
+
+    /// The disk it is on.
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// The disk, for keeping.
+    pub fn shared_disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
+    }
+
+    /// The directory itself.
+    pub fn top(&self) -> &TreePath {
+        &self.top
+    }
+
+    /// The stand-in for the Windows registry.
+    pub fn registry_ini(&self) -> TreePath {
+        self.top.join("registry.ini")
+    }
+
+    /// The last registry that was taken over whole.
+    pub fn registry_good(&self) -> TreePath {
+        self.top.join("registry.ini.good")
+    }
+
+    /// Locked by whoever changes the registry; its existence means nothing.
+    pub fn registry_lock(&self) -> TreePath {
+        self.top.join("registry.lck")
+    }
+
+    /// Where messages wait; the only spool for all domains (IMail 8.2 guide).
+    pub fn spool(&self) -> TreePath {
+        self.find(&self.top, "spool")
+    }
+
+    /// Where logs go unless `LogDir` says otherwise (manual 5).
+    pub fn logs(&self) -> TreePath {
+        self.find(&self.top, "logs")
+    }
+
+    /// Certificates and keys.
+    pub fn certificates(&self) -> TreePath {
+        self.top.join("certs")
+    }
+
+    /// An entry of `dir` by its name without regard to case; if there is none, where one of that name would be made.
+    pub fn find(&self, dir: &TreePath, name: &str) -> TreePath {
+        self.existing(dir, name).unwrap_or_else(|| dir.join(name))
+    }
+
+    /// An entry of `dir` by its name without regard to case.
+    pub fn existing(&self, dir: &TreePath, name: &str) -> Option<TreePath> {
+        if !is_component(name.as_ref()) {
+            return None;
+        }
+        let lower = name.to_lowercase();
+        let direct = dir.join(&lower);
+        if self.disk.stat(&direct).is_ok() {
+            return Some(direct);
+        }
+        let names = self.listing(dir).ok()?;
+        names.get(&lower).map(|actual| dir.join(actual))
+    }
+
+    fn listing(&self, dir: &TreePath) -> io::Result<Arc<HashMap<String, OsString>>> {
+        let (stamp, _) = self.disk.stat(dir)?;
+        let lock = || self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        // A stamp as young as this may be followed by another change within the clock's grain; the simulated disk has none for directories.
+        const GRAIN: i64 = 20_000_000;
+        if let Some(listing) = lock().get(dir)
+            && listing.stamp == stamp
+            && stamp.inode != 0
+            && self.disk.now() - stamp.modified > GRAIN
+        {
+            return Ok(listing.names.clone());
+        }
+        let mut names = HashMap::new();
+        for entry in self.disk.list(dir)? {
+            let text = entry.name.to_string_lossy();
+            // The listing is in byte order, so the first of a kind counts, but for the one in lower case.
+            let lower = text.to_lowercase();
+            if text == lower || !names.contains_key(&lower) {
+                names.insert(lower, entry.name);
+            }
+        }
+        let names = Arc::new(names);
+        lock().insert(dir.clone(), Listing { stamp, names: names.clone() });
+        Ok(names)
+    }
+
+    /// The directories of a domain whose top directory is `top`.
+    pub fn domain(&self, top: TreePath) -> DomainDir {
+        DomainDir { root: self.clone(), top }
+    }
+
+    /// A file of a directory that holds settings (`kill.lst`, `rules.ima`, a group file), found without regard to case.
+    pub fn file_in(&self, dir: &TreePath, name: &str) -> Option<TreePath> {
+        let path = self.existing(dir, name)?;
+        matches!(self.disk.stat(&path), Ok((_, Kind::File))).then_some(path)
+    }
+
+    /// Makes a directory and those above it, up to the base, and makes them durable.
+    pub fn make_dirs(&self, dir: &TreePath) -> io::Result<()> {
+        if dir.below().as_os_str().is_empty() || self.disk.stat(dir).is_ok() {
+            return Ok(());
+        }
+        self.make_dirs(&dir.parent())?;
+        self.disk.make_dir(dir)?;
+        self.disk.sync_dir(&dir.parent())
+    }
+}
+
+/// Maps paths of the old Windows server to places of this machine: `TopDir` of `[Global]` is the root, and the lines of `[Paths]`
+/// say where other prefixes are. The longest prefix counts; case and the direction of slashes do not.
+#[derive(Clone, Debug, Default)]
+pub struct PathMap {
+    /// Normalized prefix and target, longest prefix first.
+    prefixes: Vec<(String, TreePath)>,
+}
+
+fn normalize(path: &str) -> String {
+    path.replace('\\', "/").trim_end_matches('/').to_lowercase()
+}
+
+impl PathMap {
+    /// The map of a root. `paths` are the lines of `[Paths]`, `OLD PREFIX=target`, targets relative to the root or absolute.
+    pub fn new<'a>(
+        root: &Root,
+        top_dir: Option<&str>,
+        paths: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> PathMap {
+        let mut prefixes = Vec::new();
+        for (old, target) in paths {
+            if let Some(target) = target_of(root, target) {
+                prefixes.push((normalize(old), target));
+            }
+        }
+        if let Some(top_dir) = top_dir
+            && !prefixes.iter().any(|(old, _)| *old == normalize(top_dir))
+        {
+            prefixes.push((normalize(top_dir), root.top().clone()));
+        }
+        prefixes.retain(|(old, _)| !old.is_empty());
+        prefixes.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
+        PathMap { prefixes }
+    }
+
+    /// Where a path of the registry leads, `None` if it is outside of everything that was mapped. The entry need not exist.
+    pub fn resolve(&self, root: &Root, path: &str) -> Option<TreePath> {
+        let wanted = normalize(path);
+        self.prefixes.iter().find_map(|(old, target)| {
+            let rest = wanted.strip_prefix(old.as_str())?;
+            if !rest.is_empty() && !rest.starts_with('/') {
+                return None;
+            }
+            // The spelling of the original is kept for entries that do not exist yet.
+            let original = path.replace('\\', "/");
+            let tail = original.trim_end_matches('/').get(old.len()..).unwrap_or(rest).to_owned();
+            descend(root, target, &tail)
+        })
+    }
+}
+
+fn target_of(root: &Root, target: &str) -> Option<TreePath> {
+    if target.starts_with('/') {
+        return Some(TreePath::base_of(Path::new(target)));
+    }
+    descend(root, root.top(), &target.replace('\\', "/"))
+}
+
+fn descend(root: &Root, from: &TreePath, below: &str) -> Option<TreePath> {
+    below
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .try_fold(from.clone(), |dir, part| is_component(part.as_ref()).then(|| root.find(&dir, part)))
+}
+
+/// A domain's top directory, with `users` and `lists` below.
+#[derive(Clone)]
+pub struct DomainDir {
+    root: Root,
+    top: TreePath,
+}
+
+impl DomainDir {
+    /// The directory itself.
+    pub fn top(&self) -> &TreePath {
+        &self.top
+    }
+
+    /// The directory of all users.
+    pub fn users(&self) -> TreePath {
+        self.root.find(&self.top, "users")
+    }
+
+    /// A user's directory, which may not exist yet.
+    pub fn user(&self, id: &UserId) -> UserDir {
+        UserDir { root: self.root.clone(), dir: self.root.find(&self.users(), id.as_str()) }
+    }
+
+    /// The directory of all mailing lists.
+    pub fn lists(&self) -> TreePath {
+        self.root.find(&self.top, "lists")
+    }
+
+    /// A mailing list's directory, if there is one.
+    pub fn list(&self, name: &AliasName) -> Option<TreePath> {
+        let dir = self.root.existing(&self.lists(), name.as_str())?;
+        matches!(self.root.disk.stat(&dir), Ok((_, Kind::Directory))).then_some(dir)
+    }
+
+    /// Where a new group's members are kept: `<alias>.list` (manual 3-1 (2)).
+    pub fn group_file(&self, alias: &AliasName) -> TreePath {
+        self.root.find(&self.top, &format!("{alias}.list"))
+    }
+}
+
+/// A user's directory.
+#[derive(Clone)]
+pub struct UserDir {
+    root: Root,
+    dir: TreePath,
+}
+
+/// A mailbox that was found on disk.
+#[derive(Clone, Debug)]
+pub struct FoundMailbox {
+    /// Its name for clients.
+    pub name: MailboxName,
+    /// Its file.
+    pub file: TreePath,
+}
+
+impl UserDir {
+    /// The directory itself.
+    pub fn path(&self) -> &TreePath {
+        &self.dir
+    }
+
+    /// Makes the directory, with its parents, if it is missing.
+    pub fn make(&self) -> io::Result<()> {
+        self.root.make_dirs(&self.dir)
+    }
+
+    /// `forward.ima` (manual 2-1 (6)).
+    pub fn forward(&self) -> TreePath {
+        self.root.find(&self.dir, "forward.ima")
+    }
+
+    /// A file of the user that has a fixed name.
+    pub fn file(&self, name: &'static str) -> TreePath {
+        self.root.find(&self.dir, name)
+    }
+
+    /// A mailbox's file: the one that exists, flat (`A.B.mbx`) before nested (`A/B.mbx`), or the one that would be made.
+    pub fn mailbox(&self, name: &MailboxName) -> TreePath {
+        let file = format!("{}.mbx", name.file_stem());
+        if let Some(path) = self.root.existing(&self.dir, &file) {
+            return path;
+        }
+        if name.is_inbox() {
+            return self.dir.join(file);
+        }
+        // Files whose names are raw Unicode, a code page or nested directories are found by what they are shown as.
+        let found = self.mailboxes().ok().and_then(|all| all.into_iter().find(|found| found.name == *name));
+        found.map_or_else(|| self.dir.join(file), |found| found.file)
+    }
+
+    /// All mailboxes of the user in the order of their names; each name once. The INBOX is among them only if its file exists.
+    pub fn mailboxes(&self) -> io::Result<Vec<FoundMailbox>> {
+        let mut found = Vec::new();
+        match self.collect(&self.dir, "", 0, &mut found) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.dedup_by(|later, first| later.name == first.name);
+        Ok(found)
+    }
+
+    /// Adds the mailboxes of one directory: its files first, so that a flat one stands before a nested one of the same name.
+    fn collect(
+        &self,
+        dir: &TreePath,
+        prefix: &str,
+        depth: usize,
+        found: &mut Vec<FoundMailbox>,
+    ) -> io::Result<()> {
+        let entries = self.root.disk.list(dir)?;
+        for entry in entries.iter().filter(|entry| entry.kind == Kind::File) {
+            let Some(stem) = stem_of(&entry.name) else { continue };
+            if found.len() < MAILBOXES_MAX
+                && let Ok(name) = MailboxName::from_file_stem(&format!("{prefix}{stem}"))
+            {
+                let lower_first = entry.name.to_str().is_some_and(|name| name == name.to_lowercase());
+                let file = dir.join(&entry.name);
+                match found.iter_mut().find(|other| other.name == name) {
+                    Some(other) if lower_first && other.file.parent() == *dir => other.file = file,
+                    Some(_) => {}
+                    None => found.push(FoundMailbox { name, file }),
+                }
+            }
+        }
+        if depth < NESTING_MAX {
+            for entry in entries.iter().filter(|entry| entry.kind == Kind::Directory) {
+                if let Some(name) = entry.name.to_str().filter(|name| !name.starts_with('.')) {
+                    self.collect(&dir.join(name), &format!("{prefix}{name}."), depth + 1, found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The part before `.mbx`, in any case; names in a code page are read as CP932.
+fn stem_of(name: &OsString) -> Option<String> {
+    let bytes = name.as_bytes();
+    let stem = bytes.get(..bytes.len().checked_sub(4)?)?;
+    if stem.is_empty() || !bytes[stem.len()..].eq_ignore_ascii_case(b".mbx") {
+        return None;
+    }
+    Some(match std::str::from_utf8(stem) {
+        Ok(text) => text.to_owned(),
+        Err(_) => encoding_rs::SHIFT_JIS.decode_without_bom_handling(stem).0.into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    fn tree(files: &[&str]) -> Root {
+        let disk = SimDisk::new();
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        for file in files {
+            let path = file.split('/').fold(root.top().clone(), |dir, part| dir.join(part));
+            disk.seed(&path, b"");
+        }
+        root
+    }
+
+    #[test]
+    fn names_are_found_without_regard_to_case() {
+        let root =
+            tree(&["Users/Mike/Main.mbx", "Users/Mike/SENT.mbx", "Users/ann/main.mbx", "Users/ann/MAIN.mbx"]);
+        let domain = root.domain(root.top().clone());
+        let mike = domain.user(&UserId::parse("mike").unwrap());
+        assert_eq!(mike.mailbox(&MailboxName::inbox()).below(), Path::new("Users/Mike/Main.mbx"));
+        assert_eq!(
+            mike.mailbox(&MailboxName::from_wire(b"Sent").unwrap()).below(),
+            Path::new("Users/Mike/SENT.mbx")
+        );
+        assert_eq!(
+            mike.mailbox(&MailboxName::from_wire(b"New").unwrap()).below(),
+            Path::new("Users/Mike/New.mbx")
+        );
+        let ann = domain.user(&UserId::parse("ANN").unwrap());
+        assert_eq!(ann.mailbox(&MailboxName::inbox()).below(), Path::new("Users/ann/main.mbx"));
+        let new = domain.user(&UserId::parse("new").unwrap());
+        assert_eq!(new.mailbox(&MailboxName::inbox()).below(), Path::new("Users/new/main.mbx"));
+    }
+
+    #[test]
+    fn flat_mailboxes_stand_before_nested_ones() {
+        let root = tree(&[
+            "users/u/A.B.mbx",
+            "users/u/A/B.mbx",
+            "users/u/A/C.mbx",
+            "users/u/main.mbx",
+            "users/u/x.rsx",
+        ]);
+        let user = root.domain(root.top().clone()).user(&UserId::parse("u").unwrap());
+        let found: Vec<_> = user
+            .mailboxes()
+            .unwrap()
+            .into_iter()
+            .map(|m| (m.name.to_string(), m.file.below().to_owned()))
+            .collect();
+        let expected =
+            [("A.B", "users/u/A.B.mbx"), ("A.C", "users/u/A/C.mbx"), ("INBOX", "users/u/main.mbx")];
+        assert_eq!(found, expected.map(|(name, file)| (name.to_owned(), PathBuf::from(file))));
+        assert_eq!(
+            user.mailbox(&MailboxName::from_wire(b"a.c").unwrap()).below(),
+            Path::new("users/u/A/C.mbx")
+        );
+    }
+
+    #[test]
+    fn windows_paths_are_mapped() {
+        let root = tree(&["Example_Org/Staff.lst"]);
+        let map = PathMap::new(
+            &root,
+            Some(r"C:\IMail"),
+            [(r"D:\Mail", "/srv/mail"), (r"C:\IMail\Old", "example_org")],
+        );
+        for (path, expected) in [
+            (r"C:\IMail", Some("/mail/")),
+            (r"c:/imail/example_org/staff.LST", Some("/mail/Example_Org/Staff.lst")),
+            (r"C:\IMail\old\Staff.lst", Some("/mail/Example_Org/Staff.lst")),
+            (r"d:\mail\New.txt", Some("/srv/mail/New.txt")),
+            (r"C:\IMailX\a", None),
+            (r"C:\Windows\a", None),
+            (r"C:\IMail\..\a", None),
+        ] {
+            assert_eq!(map.resolve(&root, path).map(|p| p.full()), expected.map(PathBuf::from), "{path}");
+        }
+    }
+}
