@@ -95,7 +95,14 @@ fn mutt_sends_japanese_text_with_an_attachment() {
     let attached = write(&dir.path().join("attached.txt"), "a b c\n");
     let url = format!("smtp://127.0.0.1:{}/", port(&server, 25));
     mutt.args(["-n", "-F", "/dev/null", "-e", &format!("set smtp_url=\"{url}\"")]);
-    mutt.args(["-e", "set ssl_starttls=no", "-e", "set from=suzuki@mail.example.jp", "-e", "set copy=no"]);
+    mutt.args([
+        "-e",
+        "set ssl_starttls=no ssl_force_tls=no",
+        "-e",
+        "set from=suzuki@mail.example.jp",
+        "-e",
+        "set copy=no",
+    ]);
     mutt.args(["-e", "set charset=utf-8", "-e", "set send_charset=utf-8"]);
     mutt.args(["-s", "by mutt", "-a", attached.to_str().unwrap(), "--", "ann@example.org"]);
     mutt.env("HOME", dir.path()).env("LC_ALL", "C.UTF-8").current_dir(dir.path());
@@ -154,7 +161,7 @@ fn mbsync_fetches_once() {
         "IMAPAccount imaild\nHost 127.0.0.1\nPort {}\nUser suzuki\nPass {SUZUKI}\nSSLType None\nAuthMechs LOGIN\n\
          \nIMAPStore far\nAccount imaild\n\
          \nMaildirStore near\nPath {}/\nInbox {}/INBOX\nSubFolders Verbatim\n\
-         \nChannel all\nFar :far:\nNear :near:\nPatterns INBOX Sent unix old Projects*\nSync Pull\nCreate Near\nExpunge None\nSyncState *\n",
+         \nChannel all\nFar :far:\nNear :near:\nPatterns INBOX Sent unix old Projects/*\nSync Pull\nCreate Near\nExpunge None\nSyncState *\n",
         port(&server, 143),
         store.display(),
         store.display(),
@@ -171,6 +178,7 @@ fn mbsync_fetches_once() {
     assert_eq!(read.count(), SUZUKI_SEEN.iter().filter(|seen| **seen).count());
     assert_eq!(messages(&store.join("unix")).len(), 2);
     assert_eq!(messages(&store.join("old")).len(), 3);
+    assert_eq!(messages(&store.join("Projects/2022")).len(), 2);
     sync();
     assert_eq!(messages(&store.join("INBOX")), inbox, "nothing is fetched twice");
     assert_same_bytes(&before, &tree.snapshot());
