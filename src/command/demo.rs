@@ -3,7 +3,7 @@
 //! The copy lives in the directory for temporary files and is removed at the end.
 
 use super::{CommandError, Outcome, print};
-use crate::serve::{self, Service};
+use crate::serve;
 use clap::Args;
 use layout::disk::real::RealDisk;
 use layout::registry::regfile::{self, ImportOptions, RegFile};
@@ -50,7 +50,7 @@ impl Demo {
             root: dir,
             bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             port_offset: self.port_offset,
-            services: vec![Service::Smtp, Service::Queue, Service::Pop3, Service::Imap, Service::Web],
+            services: Vec::new(),
             routes: Vec::new(),
             dns: None,
         })?;

@@ -4,11 +4,13 @@
 
 use super::survey::Tree;
 use super::{CommandError, DataDirectory, Outcome, print};
+use crate::config::Config;
 use clap::Args;
 use layout::disk::Disk as _;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Mailbox, MailboxError, Refreshed};
 use layout::path::TreePath;
+use layout::registry::model::Registry;
 use layout::registry::{regfile, store};
 use layout::root::{Root, UserDir};
 use std::io::{self, Write as _};
@@ -32,11 +34,11 @@ impl Export {
         if let Some(reason) = loaded.instead {
             return Err(CommandError::Refused(reason));
         }
-        let tree = Tree::new(&root, &loaded.registry);
-        let (finished, failed) = finish_removals(&tree);
+        let config = Config::new(&root, loaded.registry);
+        let (finished, failed) = finish_removals(&Tree::new(&config));
         write_private(&self.out, &regfile::export(&loaded.doc))
             .map_err(CommandError::file(self.out.display()))?;
-        print(&told(&self.out, &loaded.registry, finished));
+        print(&told(&self.out, &config.registry, finished));
         match failed.is_empty() {
             true => Ok(Outcome::Done),
             false => Err(CommandError::Refused(format!(
@@ -48,7 +50,7 @@ impl Export {
     }
 }
 
-fn told(out: &Path, registry: &layout::registry::model::Registry, finished: usize) -> String {
+fn told(out: &Path, registry: &Registry, finished: usize) -> String {
     let mut text = format!(
         "Wrote {} with {} domains and {} users. Removed messages were taken out of {finished} mailboxes.\n",
         out.display(),

@@ -8,6 +8,7 @@ use super::{
     CommandError, DataDirectory, Outcome, give_to_owner, lists, local_addresses, pair, print, read_named,
     registry_files,
 };
+use crate::config::Config;
 use clap::Args;
 use layout::disk::write_new;
 use layout::path::TreePath;
@@ -56,8 +57,8 @@ impl Import {
         let (map_dirs, map_ips) = (self.map_dirs.clone(), self.map_ips.clone());
         let (doc, came) =
             regfile::import(&files, &ImportOptions { map_dirs, map_ips, ..ImportOptions::default() })?;
-        let registry = Registry::from_doc(&doc);
-        let tree = Tree::new(&root, &registry);
+        let config = Config::new(&root, Registry::from_doc(&doc));
+        let tree = Tree::new(&config);
         let domains = tree.survey();
         let mut report = Report::new(&tree, came, &domains);
         if !self.dry_run {

@@ -86,8 +86,8 @@ struct Serve {
     /// Added to every port, so that nothing needs root.
     #[arg(long, value_name = "N", default_value_t = 0)]
     port_offset: u16,
-    /// Which services to run.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = service, default_value = ALL_SERVICES)]
+    /// Only these services, of smtp, queue, pop3, imap, web and log.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     services: Vec<Service>,
     /// Send mail for a domain (* for all others) to a fixed host; may be given several times.
     #[arg(long = "route", value_name = "DOMAIN=HOST:PORT", value_parser = route)]
@@ -95,13 +95,6 @@ struct Serve {
     /// The name server to ask.
     #[arg(long, value_name = "ADDR:PORT")]
     dns: Option<SocketAddr>,
-}
-
-const ALL_SERVICES: &str = "smtp,queue,pop3,imap,web,log";
-
-fn service(text: &str) -> Result<Service, String> {
-    let known = format!("{text} is no service: use some of {ALL_SERVICES}, with commas between");
-    text.parse().map_err(|_| known)
 }
 
 fn route(text: &str) -> Result<String, String> {

@@ -1,18 +1,19 @@
 //! What is in the directories of a data directory: domains, users, mailboxes, lists. It only looks.
 
+use crate::config::Config;
 use layout::disk::Kind;
 use layout::mailbox::{Inspection, MailboxError, inspect};
 use layout::name::UserId;
 use layout::path::TreePath;
 use layout::registry::model::{Domain, Registry};
-use layout::root::{DomainDir, PathMap, Root, UserDir};
+use layout::root::{DomainDir, Root, UserDir};
 use std::collections::{HashMap, HashSet};
 
 /// A tree with the registry that says how to read it.
 pub(super) struct Tree<'a> {
     pub(super) root: &'a Root,
     pub(super) registry: &'a Registry,
-    pub(super) paths: PathMap,
+    config: &'a Config,
 }
 
 /// What was found of one domain.
@@ -51,26 +52,20 @@ pub(super) struct FoundMailbox {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: &'a Root, registry: &'a Registry) -> Tree<'a> {
-        let top_dir = Some(registry.global.top_dir.as_str()).filter(|dir| !dir.is_empty());
-        let lines = registry.paths.iter().map(|(old, target)| (old.as_str(), target.as_str()));
-        Tree { root, registry, paths: PathMap::new(root, top_dir, lines) }
+    pub(super) fn new(config: &'a Config) -> Tree<'a> {
+        Tree { root: config.root(), registry: &config.registry, config }
     }
 
-    /// The directory of a domain: its `TopDir`, or the root if it has none.
     pub(super) fn domain_dir(&self, domain: &Domain) -> Option<DomainDir> {
-        let top = match domain.top_dir.as_str() {
-            "" => self.root.top().clone(),
-            path => self.paths.resolve(self.root, path)?,
-        };
-        Some(self.root.domain(top))
+        self.config.domain_dir(domain)
     }
+
     /// The file of a group alias: its path, mapped; a bare name is in the domain's directory.
     pub(super) fn group_file(&self, domain: &Domain, path: &str) -> Option<TreePath> {
         if !path.contains(['\\', '/']) {
             return Some(self.root.find(self.domain_dir(domain)?.top(), path));
         }
-        self.paths.resolve(self.root, path)
+        self.config.paths.resolve(self.root, path)
     }
 
     /// The directories of a domain's lists.

@@ -230,6 +230,7 @@ fn leads_back(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use layout::disk::sim::SimDisk;
     use layout::registry::doc::Doc;
     use layout::registry::model::Registry;
@@ -251,7 +252,7 @@ mod tests {
         }
         let registry = Registry::from_doc(&Doc::parse(format!("{REGISTRY}{aliases}").into_bytes()).0);
         let mut report = Report::default();
-        check(&Tree::new(&root, &registry), &mut report);
+        check(&Tree::new(&Config::new(&root, registry)), &mut report);
         report.findings.listed.into_iter().map(|(_, text)| text).collect()
     }
 

@@ -12,6 +12,7 @@ mod user;
 
 use super::survey::{Totals, Tree, human};
 use super::{CommandError, DataDirectory, Outcome, local_addresses, print};
+use crate::config::Config;
 use clap::Args;
 use layout::mailbox::MailboxError;
 use layout::path::TreePath;
@@ -39,14 +40,15 @@ impl Check {
     pub(super) fn run(self) -> Result<Outcome, CommandError> {
         let root = self.directory.open()?;
         let loaded = store::load(&root)?;
-        let tree = Tree::new(&root, &loaded.registry);
+        let config = Config::new(&root, loaded.registry);
+        let tree = Tree::new(&config);
         if let Some(address) = &self.user {
             let found = user::about(&tree, address)?;
             print(&if self.json { found.json() } else { found.text() });
             return Ok(Outcome::Done);
         }
         let mut report = Report::default();
-        registry::check(&root, &loaded, &local_addresses(), &mut report);
+        registry::check(&root, &config.registry, &loaded.complaints, &local_addresses(), &mut report);
         tree::check(&tree, &mut report);
         addresses::check(&tree, &mut report);
         spool::check(&root, &mut report);

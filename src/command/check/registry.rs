@@ -4,9 +4,10 @@ use super::{Area, Report};
 use layout::password::Stored;
 use layout::registry::alias::{Alias, Program, classify};
 use layout::registry::check::regcheck;
+use layout::registry::doc::Complaint;
 use layout::registry::model::{Domain, Registry, RelayMode};
 use layout::registry::same_name;
-use layout::registry::store::{self, Loaded};
+use layout::registry::store;
 use layout::root::Root;
 use std::net::IpAddr;
 
@@ -14,16 +15,21 @@ use std::net::IpAddr;
 const NO_FAULT: [&str; 4] =
     ["Starting Domain Registry check", "System IP found", "Primary Host", "Domain registry check complete"];
 
-pub(super) fn check(root: &Root, loaded: &Loaded, local: &[IpAddr], report: &mut Report) {
+pub(super) fn check(
+    root: &Root,
+    registry: &Registry,
+    complaints: &[Complaint],
+    local: &[IpAddr],
+    report: &mut Report,
+) {
     // What a start would say: whether the file is cut off.
     match store::load_for_start(root) {
         Ok(start) => start.instead.into_iter().for_each(|reason| report.finding(Area::Registry, reason)),
         Err(error) => report.finding(Area::Registry, error.to_string()),
     }
-    for complaint in &loaded.complaints {
+    for complaint in complaints {
         report.finding(Area::Registry, format!("registry.ini: {complaint}"));
     }
-    let registry = &loaded.registry;
     for note in &registry.notes {
         report.finding(Area::Registry, note.as_str());
     }
@@ -119,7 +125,8 @@ mod tests {
             );
             disk.seed(&root.registry_ini(), text.as_bytes());
             let mut report = Report::default();
-            check(&root, &store::load(&root).unwrap(), &[], &mut report);
+            let loaded = store::load(&root).unwrap();
+            check(&root, &loaded.registry, &loaded.complaints, &[], &mut report);
             let found: Vec<&str> = report.findings.listed.iter().map(|(_, text)| text.as_str()).collect();
             match expected {
                 "" => assert_eq!(found, [""; 0]),
