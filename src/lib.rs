@@ -1,3 +1,15 @@
 //! imaild: a mail server that runs on an IMail data directory as it is.
+//!
+//! In the order in which a message passes through: [`serve`] accepts the client, [`config`] knows the registry, [`account`] the users; [`smtp`]
+//! takes the message, [`transport`] decides where it goes, [`mailbox`] stores it; [`access`] gives it to its reader, with the help of
+//! [`message`]; [`logs`] tells what happened.
 
+pub mod access;
+pub mod account;
+pub mod config;
+pub mod logs;
+pub mod mailbox;
 pub mod message;
+pub mod serve;
+pub mod smtp;
+pub mod transport;

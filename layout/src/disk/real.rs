@@ -196,6 +196,11 @@ impl Disk for RealDisk {
         elapsed.map_or(0, |d| d.as_nanos() as i64)
     }
 
+    fn make_private(&self, path: &TreePath) -> io::Result<()> {
+        let file = File::from(self.open_beneath(path, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)?);
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+    }
+
     fn copy_owner(&self, from: &TreePath, to: &TreePath) -> io::Result<()> {
         let source = File::from(self.open_beneath(from, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)?);
         let target = File::from(self.open_beneath(to, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)?);

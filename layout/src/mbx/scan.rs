@@ -292,10 +292,7 @@ impl<'a> Window<'a> {
             };
             *bare_lf += count_bare_lf(before, &self.bytes[begin..begin + hit + 1]);
             let at = from + hit as u64 + 1;
-            let after_empty = match &self.bytes[..begin + hit] {
-                [.., b'\n'] | [.., b'\n', b'\r'] => true,
-                _ => false,
-            };
+            let after_empty = matches!(&self.bytes[..begin + hit], [.., b'\n'] | [.., b'\n', b'\r']);
             let (line, next) = split_line(self.ahead(at, SEPARATOR_MAX + NEXT_LINE)?);
             if dialect.is_separator(line, next, after_empty) {
                 return Ok(Some(at));

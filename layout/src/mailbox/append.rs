@@ -1,0 +1,369 @@
+//! Storing messages, durably and together.
+//!
+//! A mailbox file has no length fields, so half a message at its end looks like a short one. Therefore the intent comes first:
+//!
+//! 1. under the file's lock, the journal gets an `Append` frame with the file's length, the bytes that will come and their
+//!    checksum; **sync**;
+//! 2. the bytes are appended to the mailbox; **sync**; now the messages are stored;
+//! 3. the journal gets a `Done` frame, unsynced: without it the next opener compares the checksum.
+//!
+//! All jobs of one call share both syncs, however many mailboxes they are for.
+//!
+//! | crash | found by the next opener | done |
+//! | --- | --- | --- |
+//! | before the first sync | no frame, or half of one | nothing |
+//! | during the second step | length or checksum do not fit | cut back to the old length |
+//! | after it | both fit | taken as done |
+//! | any, then another program appended | a separator that is not ours behind the old length | nothing is cut; the file is scanned |
+//!
+//! # Failure
+//! A job that fails leaves its file as it was, and says why; the others go on. Messages already delivered under the same token are not stored
+//! again. A sync that fails fails all jobs: nobody knows what is on the disk.
+
+use super::{Mailbox, MailboxError};
+use crate::disk::{Disk, Handle, Open, SyncSet};
+use crate::index::journal::{Entry, Seen, Token};
+use crate::limits::{KEYWORD_LENGTH_MAX, KEYWORDS_MAX};
+use crate::lock;
+use crate::mbx::compose::{Composed, NewMessage};
+use crate::mbx::separator::Dialect;
+use crate::path::TreePath;
+use std::io;
+use std::time::Duration;
+use zerocopy::byteorder::little_endian::{U32, U64};
+
+/// Messages of at most this size in all are written with one call.
+const ONE_WRITE: u64 = 4 << 20;
+
+/// Messages for one mailbox.
+pub struct AppendJob<'a> {
+    /// The mailbox; each only once in a call.
+    pub mailbox: &'a mut Mailbox,
+    /// The messages in their order, with the token by which a repeated delivery is recognized.
+    pub messages: Vec<(NewMessage, Option<Token>)>,
+    /// The largest size that the file may get, if there is one.
+    pub size_max: Option<u64>,
+}
+
+/// What became of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored under this UID.
+    Stored(u32),
+    /// Was stored before, by a delivery with the same token.
+    Before,
+}
+
+/// A job under way: the mailbox is locked.
+struct Stage {
+    file: Box<dyn Handle>,
+    journal: Box<dyn Handle>,
+    dirs: Vec<TreePath>,
+    composed: Vec<Composed>,
+    repair: &'static [u8],
+    base: u64,
+    total: u64,
+    crc: u32,
+    outcome: Vec<Appended>,
+}
+
+/// Stores the messages of all jobs. One outcome per job, in the order of the jobs; each waits at most `patience` for its file.
+pub fn append_all(
+    disk: &dyn Disk,
+    jobs: &mut [AppendJob<'_>],
+    patience: Duration,
+) -> Vec<Result<Vec<Appended>, MailboxError>> {
+    // Locks are taken in the order of the files, so that two processes cannot wait for each other.
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by(|a, b| jobs[*a].mailbox.file().cmp(jobs[*b].mailbox.file()));
+    let mut stages: Vec<Result<Option<Stage>, MailboxError>> = jobs.iter().map(|_| Ok(None)).collect();
+    for index in order {
+        stages[index] = begin(&mut jobs[index], patience).map(Some);
+    }
+    let Some(any) = jobs.first().map(|job| job.mailbox.file().clone()) else { return Vec::new() };
+
+    let mut set = SyncSet::default();
+    for stage in stages.iter().flatten().flatten().filter(|stage| stage.total > 0) {
+        set.file(&*stage.journal);
+        stage.dirs.iter().for_each(|dir| set.dir(dir.clone()));
+    }
+    let synced = set.flush(disk, &any);
+    fail_all(&mut stages, jobs, synced, false);
+
+    for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
+        if let Ok(Some(open)) = stage
+            && open.total > 0
+            && let Err(error) = write(open)
+        {
+            take_back(job.mailbox, open);
+            *stage = Err(error.into());
+        }
+    }
+    let mut set = SyncSet::default();
+    stages
+        .iter()
+        .flatten()
+        .flatten()
+        .filter(|stage| stage.total > 0)
+        .for_each(|stage| set.file(&*stage.file));
+    let synced = set.flush(disk, &any);
+    fail_all(&mut stages, jobs, synced, true);
+
+    stages
+        .into_iter()
+        .zip(jobs)
+        .map(|(stage, job)| match stage? {
+            Some(stage) => finish(job.mailbox, stage),
+            None => Ok(Vec::new()),
+        })
+        .collect()
+}
+
+/// Locks, looks, composes, and writes the intent.
+fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxError> {
+    let mailbox = &mut *job.mailbox;
+    let disk = mailbox.disk.clone();
+    let mut dirs = Vec::new();
+    if disk.stat(&mailbox.file).is_err() {
+        make_dirs(&*disk, &mailbox.file.parent())?;
+        dirs.push(mailbox.file.parent());
+    }
+    let file = lock::acquire(&*disk, &mailbox.file, Open::Create, patience)?;
+    mailbox.refresh_locked(&*file)?;
+
+    let base = file.stamp()?.size;
+    let repair = repair_of(&*file, base, mailbox.meta.dialect)?;
+    let mut offset = base + repair.len() as u64;
+    let (mut outcome, mut composed, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+    let mut uid = mailbox.next_number();
+    let modseq = mailbox.meta.modseq + 1;
+    for (message, token) in &job.messages {
+        if token.is_some_and(|token| mailbox.tokens.iter().any(|(known, _)| *known == token)) {
+            outcome.push(Appended::Before);
+            continue;
+        }
+        let keywords = mailbox.keyword_bits(&message.keywords)?;
+        let mut one = Composed::new(message, uid)?;
+        one.record.offset = U64::new(offset);
+        one.record.modseq = U64::new(modseq);
+        one.record.keywords = U32::new(keywords);
+        offset = one.record.end();
+        tokens.extend(token);
+        composed.push(one);
+        outcome.push(Appended::Stored(uid));
+        uid = uid.checked_add(1).ok_or(MailboxError::Limit("no UIDs are left"))?;
+    }
+    if job.size_max.is_some_and(|max| offset > max) && !composed.is_empty() {
+        return Err(MailboxError::TooLarge(mailbox.file.to_string()));
+    }
+    let total = if composed.is_empty() { 0 } else { offset - base };
+    let crc = checksum(repair, &composed)?;
+    if total > 0 {
+        mailbox.set_aside()?;
+        mailbox.promise(uid, true)?;
+    }
+    let (journal, made) = mailbox.open_journal()?;
+    if made || mailbox.names_unsynced {
+        dirs.push(mailbox.file.parent());
+    }
+    if total > 0 {
+        let inode = file.stamp()?.inode;
+        let records = composed.iter().map(|one| one.record).collect();
+        let time = mailbox.clock();
+        let entry = Entry::Append { base, inode, total, crc, time, tokens, records };
+        mailbox.write_to(&*journal, &entry)?;
+    }
+    Ok(Stage { file, journal, dirs, composed, repair, base, total, crc, outcome })
+}
+
+/// Makes the user's directory; its entry in the directory above must be durable before mail in it can be.
+fn make_dirs(disk: &dyn Disk, dir: &TreePath) -> io::Result<()> {
+    if dir.below().as_os_str().is_empty() || disk.stat(dir).is_ok() {
+        return Ok(());
+    }
+    make_dirs(disk, &dir.parent())?;
+    disk.make_dir(dir)?;
+    disk.sync_dir(&dir.parent())
+}
+
+/// What must be written first so that our separator stands at a line's begin, and in a classic file behind an empty line.
+fn repair_of(file: &dyn Handle, size: u64, dialect: Dialect) -> io::Result<&'static [u8]> {
+    let mut end = [0; 4];
+    let have = size.min(4) as usize;
+    crate::disk::read_exact_at(file, &mut end[..have], size - have as u64)?;
+    Ok(match (&end[..have], dialect) {
+        ([], _) | ([.., b'\n'], Dialect::Bracket) => b"",
+        ([.., b'\n', b'\n'] | [.., b'\n', b'\r', b'\n'], Dialect::Classic) => b"",
+        ([.., b'\n'], Dialect::Classic) | (_, Dialect::Bracket) => b"\r\n",
+        (_, Dialect::Classic) => b"\r\n\r\n",
+    })
+}
+
+fn checksum(repair: &[u8], composed: &[Composed]) -> io::Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(repair);
+    for one in composed {
+        one.pass(&mut |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+    }
+    Ok(hasher.finalize())
+}
+
+fn write(stage: &Stage) -> io::Result<()> {
+    let mut length = 0;
+    if stage.total <= ONE_WRITE {
+        let mut bytes = Vec::with_capacity(stage.total as usize);
+        bytes.extend_from_slice(stage.repair);
+        for one in &stage.composed {
+            one.pass(&mut |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })?;
+        }
+        length = stage.file.append(&bytes)?;
+    } else {
+        stage.file.append(stage.repair)?;
+        for one in &stage.composed {
+            one.pass(&mut |piece| {
+                length = stage.file.append(piece)?;
+                Ok(())
+            })?;
+        }
+    }
+    if length == stage.base + stage.total {
+        return Ok(());
+    }
+    // A program that does not know locks wrote at the same time.
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "another program wrote into the mailbox without its lock",
+    ))
+}
+
+/// Cuts the file back, if nobody else has written behind our bytes, and withdraws the intent.
+fn take_back(mailbox: &mut Mailbox, stage: &Stage) {
+    mailbox.suspect = true;
+    let Ok(stamp) = stage.file.stamp() else { return };
+    let ours: Vec<u64> = stage.composed.iter().map(|one| one.record.offset.get()).collect();
+    let alone = stamp.size <= stage.base + stage.total
+        && (stamp.size == stage.base
+            || super::only_ours(&*stage.file, stage.base, stamp.size, &ours).unwrap_or(false));
+    if alone && stage.file.set_len(stage.base).is_ok() && stage.file.sync().is_ok() {
+        // If this fails as well, the intent stays and the next opener decides.
+        let _ = mailbox.write_to(&*stage.journal, &Entry::Abort);
+    }
+}
+
+/// A failed sync fails every job that took part in it.
+fn fail_all(
+    stages: &mut [Result<Option<Stage>, MailboxError>],
+    jobs: &mut [AppendJob<'_>],
+    synced: io::Result<()>,
+    written: bool,
+) {
+    let Err(error) = synced else { return };
+    for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
+        if let Ok(Some(open)) = stage
+            && open.total > 0
+        {
+            if written {
+                take_back(job.mailbox, open);
+            } else {
+                job.mailbox.suspect = true;
+                let _ = job.mailbox.write_to(&*open.journal, &Entry::Abort);
+            }
+            *stage = Err(io::Error::new(error.kind(), format!("sync failed: {error}")).into());
+        }
+    }
+}
+
+fn finish(mailbox: &mut Mailbox, stage: Stage) -> Result<Vec<Appended>, MailboxError> {
+    if stage.total == 0 {
+        return Ok(stage.outcome);
+    }
+    debug_assert!(
+        super::checksum_of(&*stage.file, stage.base, stage.total).map_or(true, |crc| crc == stage.crc)
+    );
+    // From here on nothing can fail the job: the messages are stored.
+    mailbox.names_unsynced = false;
+    let seen = stage.file.stamp().map(|stamp| Seen { stamp, taken: mailbox.disk.now() });
+    let done = seen
+        .map_err(MailboxError::from)
+        .and_then(|seen| mailbox.write_to(&*stage.journal, &Entry::Done(seen)));
+    if done.is_err() || !stage.repair.is_empty() {
+        // The bytes of a repair belong to the message before, whose record must be made anew.
+        mailbox.suspect = true;
+    }
+    let journal_length = mailbox.journal.map_or(0, |(length, _)| length);
+    if !mailbox.suspect && mailbox.checkpoint_is_due(journal_length) {
+        // The lock is still held through `stage.file`.
+        if mailbox.checkpoint().is_err() {
+            mailbox.suspect = true;
+        }
+    }
+    drop(stage.file);
+    Ok(stage.outcome)
+}
+
+impl Mailbox {
+    /// The bits of keywords by name; new ones are added to the table. The caller holds the lock.
+    pub(super) fn keyword_bits(&mut self, names: &[String]) -> Result<u32, MailboxError> {
+        let mut bits = 0;
+        for name in names {
+            let known = self.meta.keywords.iter().position(|keyword| keyword.eq_ignore_ascii_case(name));
+            let bit = match known {
+                Some(bit) => bit,
+                None if self.meta.keywords.len() < KEYWORDS_MAX && name.len() <= KEYWORD_LENGTH_MAX => {
+                    self.write(&Entry::Keyword(name.clone()))?;
+                    self.meta.keywords.len() - 1
+                }
+                None => return Err(MailboxError::Limit("this mailbox has as many keywords as it can have")),
+            };
+            bits |= 1 << bit;
+        }
+        Ok(bits)
+    }
+
+    /// Takes IMail's own index files out of the way before our first change: a stale one could lead IMail into the middle of a message.
+    pub(super) fn set_aside(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.set_aside, true) {
+            return Ok(());
+        }
+        for extension in ["uid", "idx"] {
+            let path = self.existing_sidecar(extension)?;
+            let Some(path) = path else { continue };
+            let free = (0..1000).map(|n| match n {
+                0 => path.with_suffix(".bak"),
+                n => path.with_suffix(&format!(".bak{n}")),
+            });
+            for target in free {
+                if self.disk.stat(&target).is_err() {
+                    self.disk.rename(&path, &target)?;
+                    self.disk.sync_dir(&path.parent())?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of this mailbox's name with another extension, in whatever case IMail wrote it.
+    fn existing_sidecar(&self, extension: &str) -> io::Result<Option<TreePath>> {
+        let wanted = self.sidecar(extension);
+        let dir = self.file.parent();
+        let entries = self.disk.list(&dir)?;
+        let same = |name: &std::ffi::OsStr| name.to_string_lossy().eq_ignore_ascii_case(wanted.name());
+        Ok(entries.into_iter().find(|entry| same(&entry.name)).map(|entry| dir.join(entry.name)))
+    }
+
+    pub(super) fn checkpoint_if_due(&mut self, force: bool) -> Result<(), MailboxError> {
+        let length = self.journal.map_or(0, |(length, _)| length);
+        if force || self.checkpoint_is_due(length) { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn checkpoint_is_due(&self, journal_length: u64) -> bool {
+        journal_length > (256 << 10).max(self.records.len() as u64 * 64 / 4)
+    }
+}

@@ -1,0 +1,198 @@
+//! Flags, keywords, and removing.
+//!
+//! A change is one journal frame, whatever the number of messages; clients see it at once. [`Mailbox::flush`] makes flags durable and
+//! writes the `Status` letters: it is called about once a second, so a power cut costs at most the last second of flags. A removal is
+//! durable before it is answered.
+//!
+//! # Failure
+//! A change that cannot be written down is not made.
+
+use super::{Mailbox, MailboxError, letter_is_due};
+use crate::disk::{Handle, Open};
+use crate::index::journal::{Entry, Range, Seen};
+use crate::lock;
+use crate::mbx::header;
+use crate::mbx::record::{Record, flag};
+use std::time::Duration;
+
+/// How flags change (RFC 3501 §6.4.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlagChange {
+    /// Bits of [`flag::CLIENT`] to set.
+    pub set: u32,
+    /// Bits to clear, before setting.
+    pub clear: u32,
+    /// Keywords to set.
+    pub set_keywords: Vec<String>,
+    /// Keywords to clear, before setting.
+    pub clear_keywords: Vec<String>,
+    /// Clear all keywords first.
+    pub clear_all_keywords: bool,
+}
+
+impl Mailbox {
+    /// Takes the lock and takes over what others changed. `None`: there is no file, so there is nothing to change.
+    fn lock_for_change(&mut self, patience: Duration) -> Result<Option<Box<dyn Handle>>, MailboxError> {
+        let handle = match lock::acquire(&*self.disk.clone(), &self.file, Open::Change, patience) {
+            Ok(handle) => handle,
+            Err(lock::LockError::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.vanish()?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.refresh_locked(&*handle)?;
+        Ok(Some(handle))
+    }
+
+    /// Changes the flags of the messages in `uids`; those that are gone are passed over.
+    pub fn change_flags(
+        &mut self,
+        uids: &[Range],
+        change: &FlagChange,
+        patience: Duration,
+    ) -> Result<(), MailboxError> {
+        let Some(_held) = self.lock_for_change(patience)? else { return Ok(()) };
+        let set_keywords = self.keyword_bits(&change.set_keywords)?;
+        let clear_keywords = match change.clear_all_keywords {
+            true => u32::MAX,
+            false => self.known_keyword_bits(&change.clear_keywords),
+        };
+        let (set, clear) = (change.set & flag::CLIENT, change.clear & flag::CLIENT);
+        let changes = |record: &Record| {
+            let (flags, keywords) = (record.flags.get(), record.keywords.get());
+            (flags & !clear | set) != flags || (keywords & !clear_keywords | set_keywords) != keywords
+        };
+        let uids = self.compress(uids, changes);
+        if uids.is_empty() {
+            return Ok(());
+        }
+        let modseq = self.meta.modseq + 1;
+        self.write(&Entry::Flags { modseq, set, clear, set_keywords, clear_keywords, uids })?;
+        self.checkpoint_if_due(false)
+    }
+
+    /// The bits of those keywords that the table has.
+    pub fn known_keyword_bits(&self, names: &[String]) -> u32 {
+        let position =
+            |name: &String| self.meta.keywords.iter().position(|known| known.eq_ignore_ascii_case(name));
+        names.iter().filter_map(position).fold(0, |bits, bit| bits | 1 << bit)
+    }
+
+    /// The messages in `uids` for which `wanted` holds, as few ranges as possible.
+    fn compress(&self, uids: &[Range], wanted: impl Fn(&Record) -> bool) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
+        for (first, last) in uids {
+            // A range goes on over numbers that no message has.
+            let mut open = false;
+            for record in self.range(*first, *last) {
+                let uid = record.uid.get();
+                match ranges.last_mut() {
+                    _ if !wanted(record) => open = false,
+                    Some(range) if open => range.1 = uid,
+                    _ => {
+                        ranges.push((uid, uid));
+                        open = true;
+                    }
+                }
+            }
+        }
+        ranges
+    }
+
+    /// Removes the messages in `uids` for all clients, durably. The bytes leave the file now or later.
+    pub fn expunge(&mut self, uids: &[Range], patience: Duration) -> Result<(), MailboxError> {
+        let Some(held) = self.lock_for_change(patience)? else { return Ok(()) };
+        let uids = self.compress(uids, |_| true);
+        if uids.is_empty() {
+            return Ok(());
+        }
+        self.set_aside()?;
+        let modseq = self.meta.modseq + 1;
+        let (journal, made) = self.open_journal()?;
+        self.write_to(&*journal, &Entry::Expunge { modseq, uids })?;
+        let synced = journal.sync().and_then(|()| match made || self.names_unsynced {
+            true => self.disk.sync_dir(&self.file.parent()),
+            false => Ok(()),
+        });
+        if let Err(error) = synced {
+            self.suspect = true;
+            return Err(error.into());
+        }
+        self.journal_unsynced = false;
+        self.names_unsynced = false;
+        if self.removal_is_due(false) {
+            // What is marked stays marked: a removal of bytes that fails is tried again later.
+            if self.compact(&*held).is_err() {
+                self.suspect = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages up to `mark` are no longer recent; answers with the mark before. Not worth a sync.
+    pub fn claim_recent(&mut self, patience: Duration) -> Result<u32, MailboxError> {
+        let before = self.meta.recent;
+        let mark = self.meta.uid_next.saturating_sub(1);
+        if mark > before
+            && !self.records.is_empty()
+            && let Some(_held) = self.lock_for_change(patience)?
+        {
+            self.write(&Entry::Recent(mark))?;
+        }
+        Ok(before)
+    }
+
+    /// Is there anything for [`Mailbox::flush`] to do?
+    pub fn needs_flush(&self) -> bool {
+        self.journal_unsynced || self.letters_due
+    }
+
+    /// Makes flag changes durable and writes the letters of `Status` lines.
+    pub fn flush(&mut self, patience: Duration) -> Result<(), MailboxError> {
+        let Some(held) = self.lock_for_change(patience)? else {
+            self.journal_unsynced = false;
+            self.letters_due = false;
+            return Ok(());
+        };
+        if self.journal_unsynced {
+            self.open_journal()?.0.sync()?;
+            self.journal_unsynced = false;
+        }
+        if self.letters_due {
+            self.write_letters(&*held)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces one letter in the `Status` line of each message whose mark changed (RFC-less: `U` unread, `R` read, as IMail has them).
+    fn write_letters(&mut self, file: &dyn Handle) -> Result<(), MailboxError> {
+        self.set_aside()?;
+        let due: Vec<Record> = self.records.iter().filter(|record| letter_is_due(record)).copied().collect();
+        let mut done: Vec<Range> = Vec::new();
+        for record in &due {
+            let at = record.content() + u64::from(record.status_at.get());
+            let mut line = vec![0; usize::from(record.status)];
+            crate::disk::read_exact_at(file, &mut line, at)?;
+            // The line must be the one that the index remembers; anything else is somebody else's change.
+            let Some(letter) = header::facts(&line, false).status.and_then(|status| status.letter) else {
+                self.suspect = true;
+                continue;
+            };
+            let wanted: &[u8] = if record.has(flag::SEEN) { b"R" } else { b"U" };
+            file.write_at(wanted, at + letter as u64)?;
+            let uid = record.uid.get();
+            match done.last_mut() {
+                Some(range) if self.records.find(range.1).map(|i| i + 1) == self.records.find(uid) => {
+                    range.1 = uid
+                }
+                _ => done.push((uid, uid)),
+            }
+        }
+        file.sync()?;
+        let seen = Seen { stamp: file.stamp()?, taken: self.disk.now() };
+        self.write(&Entry::Letters(seen, done))?;
+        self.letters_due = false;
+        self.checkpoint_if_due(false)
+    }
+}

@@ -1,0 +1,757 @@
+//! A mailbox: its file and its index, kept together.
+//!
+//! One [`Mailbox`] is the state of one `<name>.mbx` in memory. Several processes may have the same one open, and other mail programs may
+//! change the file: nothing here is believed without a look at the stamps ([`Mailbox::refresh`]), and nothing is changed without the
+//! file's lock.
+//!
+//! Cut by verb: `append` stores messages, `change` sets flags and removes, `compact` takes removed bytes out and writes
+//! snapshots, `read` hands out message bytes.
+//!
+//! # How changes of others are noticed
+//!
+//! | seen | meaning | done |
+//! | --- | --- | --- |
+//! | same stamp | nothing happened | nothing |
+//! | same stamp, but so young that a second change could hide in it | probably nothing | the first and the last message are looked at |
+//! | same inode, longer, first and last message as known | somebody appended | the new bytes are scanned |
+//! | anything else | somebody rewrote or patched it | scanned whole, matched with what was known |
+//!
+//! # Failure
+//! [`MailboxError`]. After a failed write or sync the state is suspect and the file is scanned before anything else happens;
+//! nothing is retried in the hope that it works.
+//!
+//! # Limits
+//! Those of [`crate::limits`].
+
+mod append;
+mod change;
+mod compact;
+mod read;
+
+pub use append::{AppendJob, Appended, append_all};
+pub use change::FlagChange;
+pub use read::{read_content, read_header};
+
+use crate::disk::{Disk, Handle, Open, Stamp};
+use crate::index::identity::{AHEAD, Identity};
+use crate::index::journal::{self, Entry, Range, Seen, Token};
+use crate::index::reconcile::{self, Reconciled};
+use crate::index::snapshot::{self, Meta, Records};
+use crate::limits::JOURNAL_MAX;
+use crate::lock::{self, LockError};
+use crate::mbx::record::{Record, flag};
+use crate::mbx::scan::{self, Found, ScanError};
+use crate::mbx::separator::Foreign;
+use crate::path::TreePath;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use zerocopy::byteorder::little_endian::{U32, U64};
+
+/// Within this time after a change the file's clock may not show a second one: two ticks of the slowest kernel clock.
+const GRAIN: i64 = 20_000_000;
+/// How long a delivery is remembered, in seconds: longer than any retry of the same message follows a crash.
+const TOKENS_FOR: u32 = 24 * 3600;
+/// IMail's `X-UIDL` numbers lie about this many seconds below Unix time (samples of 4.10, 5.05 and 6.06): where the numbers of a new mailbox
+/// begin, so that they are above all that an older file of that name had.
+const NUMBERS_BEHIND_CLOCK: i64 = 694_224_000;
+
+/// Why something with a mailbox did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum MailboxError {
+    /// The file is none of ours. Nothing was changed.
+    #[error("{file} was left alone: {why}")]
+    Foreign {
+        /// Which file.
+        file: String,
+        /// What it looks like.
+        why: Foreign,
+    },
+    /// Another program has the file.
+    #[error("{0} is locked by another program")]
+    Locked(String),
+    /// It cannot grow further (2 GiB while the tree may go back to IMail).
+    #[error("{0} would grow beyond the size that IMail can read")]
+    TooLarge(String),
+    /// The message is gone.
+    #[error("no such message")]
+    Gone,
+    /// The message's bytes are not what the index says: somebody changed the file this moment.
+    #[error("the mailbox was changed by another program")]
+    Changed,
+    /// A bound of the format.
+    #[error("{0}")]
+    Limit(&'static str),
+    /// The disk failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<LockError> for MailboxError {
+    fn from(error: LockError) -> MailboxError {
+        match error {
+            LockError::Busy(file) => MailboxError::Locked(file),
+            LockError::Io(error) => MailboxError::Io(error),
+        }
+    }
+}
+
+/// One mailbox.
+pub struct Mailbox {
+    disk: Arc<dyn Disk>,
+    file: TreePath,
+    /// `user.lck` of the directory: holds the last UIDVALIDITY that was given in it.
+    user_lock: TreePath,
+    identity: Option<Identity>,
+    meta: Meta,
+    records: Records,
+    expunged: usize,
+    /// An `Append` frame that neither `Done` nor `Abort` followed.
+    pending: Option<Entry>,
+    /// Where the journal's whole frames end, and its inode; `None` if there is no journal yet.
+    journal: Option<(u64, u64)>,
+    tokens: VecDeque<(Token, u32)>,
+    visible: Option<Arc<Vec<u32>>>,
+    reader: Option<(u64, Arc<dyn Handle>)>,
+    loaded: bool,
+    suspect: bool,
+    /// Snapshot or journal were lost: what is known may be older than what clients were told.
+    incomplete: bool,
+    journal_unsynced: bool,
+    /// A name in the directory was changed, by us or by whoever wrote the journal before us, and may not be durable yet.
+    names_unsynced: bool,
+    letters_due: bool,
+    set_aside: bool,
+}
+
+/// Was the mailbox looked at?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// Yes, the state is the file's.
+    Current,
+    /// Another program holds the file; the state is as it was.
+    Busy,
+}
+
+impl Mailbox {
+    /// The mailbox of `file`; nothing is read yet. `user_lock` is the `user.lck` of its user's directory.
+    pub fn new(disk: Arc<dyn Disk>, file: TreePath, user_lock: TreePath) -> Mailbox {
+        Mailbox {
+            disk,
+            file,
+            user_lock,
+            identity: None,
+            meta: Meta::default(),
+            records: Records::default(),
+            expunged: 0,
+            pending: None,
+            journal: None,
+            tokens: VecDeque::new(),
+            visible: None,
+            reader: None,
+            loaded: false,
+            suspect: false,
+            incomplete: false,
+            journal_unsynced: false,
+            names_unsynced: false,
+            letters_due: false,
+            set_aside: false,
+        }
+    }
+
+    /// The mailbox file.
+    pub fn file(&self) -> &TreePath {
+        &self.file
+    }
+
+    /// UIDVALIDITY. A mailbox that was never written gets one for this session.
+    pub fn uidvalidity(&mut self) -> u32 {
+        match self.identity {
+            Some(identity) => identity.uidvalidity,
+            None => {
+                let identity = Identity { uidvalidity: self.clock(), floor: 0, numbered: true };
+                self.identity.insert(identity).uidvalidity
+            }
+        }
+    }
+
+    /// The UID that the next message gets at least.
+    pub fn uid_next(&self) -> u32 {
+        if self.records.is_empty() && self.meta.uid_next == 1 {
+            self.next_number()
+        } else {
+            self.meta.uid_next
+        }
+    }
+
+    /// The number of the last change (RFC 7162 HIGHESTMODSEQ).
+    pub fn modseq(&self) -> u64 {
+        self.meta.modseq
+    }
+
+    /// The names of the keyword bits.
+    pub fn keywords(&self) -> &[String] {
+        &self.meta.keywords
+    }
+
+    /// UIDs up to this one are no longer recent.
+    pub fn recent_mark(&self) -> u32 {
+        self.meta.recent
+    }
+
+    /// The UIDs of all messages that clients see, ascending.
+    pub fn uids(&mut self) -> Arc<Vec<u32>> {
+        let records = &self.records;
+        let visible = self.visible.get_or_insert_with(|| {
+            Arc::new(records.iter().filter(|r| !r.has(flag::EXPUNGED)).map(|r| r.uid.get()).collect())
+        });
+        visible.clone()
+    }
+
+    /// The messages that clients see.
+    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Record> + Clone {
+        self.records.iter().filter(|record| !record.has(flag::EXPUNGED))
+    }
+
+    /// A message by its UID.
+    pub fn message(&self, uid: u32) -> Option<&Record> {
+        self.records.get(self.records.find(uid)?).filter(|record| !record.has(flag::EXPUNGED))
+    }
+
+    /// The messages with UIDs in a range, both ends included.
+    pub fn range(&self, first: u32, last: u32) -> impl Iterator<Item = &Record> {
+        let from = self.records.lower_bound(first);
+        let in_range = (from..self.records.len()).map_while(move |index| self.records.get(index));
+        in_range.take_while(move |r| r.uid.get() <= last).filter(|r| !r.has(flag::EXPUNGED))
+    }
+
+    /// How many bytes of the file belong to messages that clients see: what counts against a quota.
+    pub fn live_bytes(&self) -> u64 {
+        self.messages().map(|record| u64::from(record.stored.get())).sum()
+    }
+
+    /// Looks at the file and takes over what others changed. Waits up to `patience` for the lock, which it needs only if something changed.
+    pub fn refresh(&mut self, patience: Duration) -> Result<Refreshed, MailboxError> {
+        if self.loaded && !self.suspect && self.is_clean()? {
+            return Ok(Refreshed::Current);
+        }
+        let held = match lock::acquire(&*self.disk, &self.file, Open::Change, patience) {
+            Ok(held) => Some(held),
+            Err(LockError::Io(e)) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(LockError::Busy(_)) if self.loaded => return Ok(Refreshed::Busy),
+            Err(LockError::Busy(_)) => {
+                // Better an answer that is not written down than none.
+                let handle = self.disk.open(&self.file, Open::Read)?;
+                self.load()?;
+                self.look(&*handle, false)?;
+                self.suspect = true;
+                return Ok(Refreshed::Busy);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match held {
+            Some(handle) => self.refresh_locked(&*handle)?,
+            None => self.vanish()?,
+        }
+        Ok(Refreshed::Current)
+    }
+
+    /// Is everything as it was when we last looked? Takes no lock.
+    fn is_clean(&self) -> Result<bool, MailboxError> {
+        if !self.journal_is_known()? {
+            return Ok(false);
+        }
+        match self.disk.stat(&self.file) {
+            Ok((stamp, _)) => {
+                Ok(stamp == self.meta.seen.stamp && !self.is_racy() && !self.tail_is_due(stamp))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(self.meta.seen == Seen::default() && self.records.is_empty())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Is the stamp so young that a second change could bear the same one?
+    fn is_racy(&self) -> bool {
+        self.meta.seen.taken - self.meta.seen.stamp.modified < GRAIN
+    }
+
+    /// Was a tail without line end left out long enough that its writer will not come back?
+    fn tail_is_due(&self, stamp: Stamp) -> bool {
+        self.meta.end < stamp.size && self.disk.now() - stamp.modified >= scan::UNFINISHED_FOR
+    }
+
+    fn journal_is_known(&self) -> Result<bool, MailboxError> {
+        match (self.disk.stat(&self.sidecar("rsj")), self.journal) {
+            (Ok((stamp, _)), Some((length, inode))) => Ok(stamp.size == length && stamp.inode == inode),
+            (Err(e), None) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            (Err(e), Some(_)) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            (Ok(_), None) => Ok(false),
+            (Err(e), _) => Err(e.into()),
+        }
+    }
+
+    fn sidecar(&self, extension: &str) -> TreePath {
+        self.file.with_extension(extension)
+    }
+
+    fn clock(&self) -> u32 {
+        u32::try_from(self.disk.now() / 1_000_000_000).unwrap_or(u32::MAX)
+    }
+
+    /// Takes over the file's state; the caller holds the lock on `handle`.
+    fn refresh_locked(&mut self, handle: &dyn Handle) -> Result<(), MailboxError> {
+        if !self.loaded || !self.journal_is_known()? {
+            self.load()?;
+        }
+        self.recover(handle)?;
+        self.look(handle, true)
+    }
+
+    /// The file is not there: an empty mailbox.
+    fn vanish(&mut self) -> Result<(), MailboxError> {
+        if !self.loaded || !self.journal_is_known()? {
+            self.load()?;
+        }
+        self.meta.modseq += u64::from(!self.records.is_empty());
+        self.meta.seen = Seen::default();
+        self.meta.end = 0;
+        self.records = Records::default();
+        self.expunged = 0;
+        self.pending = None;
+        self.visible = None;
+        self.reader = None;
+        self.suspect = false;
+        Ok(())
+    }
+
+    /// Reads identity, snapshot and journal.
+    fn load(&mut self) -> Result<(), MailboxError> {
+        let identity = optional(self.disk.read(&self.sidecar("rsu"), 4096))?;
+        if let Some(identity) = identity.as_deref().and_then(Identity::parse) {
+            self.identity = Some(identity);
+        }
+        let (mut meta, mut records, mut known) = (Meta::default(), Records::default(), false);
+        for extension in ["rsx", "rsx.1"] {
+            let bytes = optional(self.disk.map(&self.sidecar(extension)))?;
+            if let Some((m, r)) = bytes.and_then(snapshot::open) {
+                // The older one knows flags, but not what the file looks like now.
+                known = extension == "rsx";
+                (meta, records) = (m, r);
+                break;
+            }
+        }
+        let journal = optional(self.disk.open(&self.sidecar("rsj"), Open::Read))?;
+        let mut entries = Vec::new();
+        self.journal = None;
+        if let Some(handle) = journal {
+            let stamp = handle.stamp()?;
+            let bytes = crate::disk::read_whole(&*handle, JOURNAL_MAX)?;
+            let generation = journal::generation(&bytes);
+            let end = match generation {
+                // Also the older snapshot's, when a crash came before the newer one got its name.
+                Some(generation) if generation == meta.generation => {
+                    let (read, length) = journal::read(&bytes[journal::HEADER..]);
+                    entries = read;
+                    known = true;
+                    (journal::HEADER + length) as u64
+                }
+                // Contained in the snapshot already, or damaged: the next writer begins it anew.
+                _ => 0,
+            };
+            self.journal = (end > 0).then_some((end, stamp.inode));
+        }
+        self.meta = meta;
+        self.tokens = self.meta.tokens.drain(..).collect();
+        self.records = records;
+        self.names_unsynced = true;
+        self.pending = None;
+        self.visible = None;
+        self.expunged = self.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
+        self.suspect |= !known;
+        self.incomplete = !known && self.identity.is_some_and(|identity| identity.floor > 0);
+        entries.into_iter().for_each(|entry| self.apply(entry));
+        self.letters_due = self.records.iter().any(letter_is_due);
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// Finishes or takes back an append that a crash interrupted.
+    fn recover(&mut self, handle: &dyn Handle) -> Result<(), MailboxError> {
+        let Some(Entry::Append { base, inode, total, crc, records, .. }) = &self.pending else {
+            return Ok(());
+        };
+        let (base, total) = (*base, *total);
+        let stamp = handle.stamp()?;
+        let last = self.records.iter().next_back();
+        let same_file = stamp.inode == *inode
+            && stamp.size >= base
+            && last.is_none_or(|record| record.end() <= base && read::verify_header(handle, record).is_ok());
+        if same_file && stamp.size >= base + total && checksum_of(handle, base, total)? == *crc {
+            let seen = Seen { stamp: clipped(stamp, base + total), taken: self.disk.now() };
+            return self.write(&Entry::Done(seen));
+        }
+        let ours: Vec<u64> = records.iter().map(|record| record.offset.get()).collect();
+        if same_file
+            && stamp.size > base
+            && stamp.size <= base + total
+            && only_ours(handle, base, stamp.size, &ours)?
+        {
+            handle.set_len(base)?;
+            handle.sync()?;
+        }
+        self.suspect = true;
+        self.write(&Entry::Abort)
+    }
+
+    /// Compares the file with the state and takes over what changed. `keep` says whether it may be written down (the lock is held).
+    fn look(&mut self, handle: &dyn Handle, keep: bool) -> Result<(), MailboxError> {
+        let stamp = handle.stamp()?;
+        let taken = self.disk.now();
+        let seen = Seen { stamp, taken };
+        let known = self.meta.seen.stamp;
+        if !self.suspect && stamp == known && !self.tail_is_due(stamp) {
+            if self.is_racy() && taken - stamp.modified >= GRAIN {
+                if !self.ends_are_known(handle)? {
+                    return self.rescan(handle, keep);
+                }
+                self.meta.seen.taken = taken;
+            }
+            return Ok(());
+        }
+        let grew = !self.suspect
+            && (stamp.device, stamp.inode) == (known.device, known.inode)
+            && stamp.size >= known.size
+            && stamp.size > self.meta.end
+            && self.meta.end > 0;
+        if grew && self.ends_are_known(handle)? {
+            let end = self.meta.end;
+            if let Some(found) = self.scanned(scan::tail(handle, self.meta.dialect, end, taken))?.flatten() {
+                return self.take_appended(found, seen, keep);
+            }
+        }
+        self.rescan(handle, keep)
+    }
+
+    fn take_appended(&mut self, found: scan::Scan, seen: Seen, keep: bool) -> Result<(), MailboxError> {
+        self.note_numbers(&found.messages);
+        let numbered = self.identity.is_none_or(|identity| identity.numbered);
+        let outcome =
+            reconcile::appended(&found.messages, self.meta.uid_next, numbered, self.meta.modseq + 1);
+        self.meta.end = found.end;
+        let entry = Entry::Found(seen, outcome.records.clone());
+        if keep {
+            self.promise(outcome.uid_next, outcome.numbered)?;
+            self.write(&entry)?;
+            self.checkpoint_if_due(false)
+        } else {
+            self.apply(entry);
+            Ok(())
+        }
+    }
+
+    /// Are the first and the last message where we think they are?
+    fn ends_are_known(&self, handle: &dyn Handle) -> Result<bool, MailboxError> {
+        let ends = [self.records.get(0), self.records.get(self.records.len().wrapping_sub(1))];
+        for record in ends.into_iter().flatten() {
+            match read::verify(handle, record) {
+                Ok(()) => {}
+                Err(MailboxError::Changed) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Scans the whole file and matches it with what was known.
+    fn rescan(&mut self, handle: &dyn Handle, keep: bool) -> Result<(), MailboxError> {
+        let seen = Seen { stamp: handle.stamp()?, taken: self.disk.now() };
+        let Some(found) = self.scanned(scan::whole(handle, seen.taken))? else {
+            return Err(MailboxError::Changed);
+        };
+        let modseq = self.meta.modseq + 1;
+        self.note_numbers(&found.messages);
+        let mut outcome = self.match_with(&found.messages, modseq);
+        if outcome.uid_next == 1 {
+            outcome.uid_next = self.next_number();
+        }
+        self.records = Records::from_vec(outcome.records);
+        self.meta.uid_next = outcome.uid_next.max(self.meta.uid_next);
+        self.meta.modseq = modseq;
+        self.meta.dialect = found.dialect;
+        self.meta.end = found.end;
+        self.meta.seen = seen;
+        self.expunged = self.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
+        self.letters_due = self.records.iter().any(letter_is_due);
+        self.visible = None;
+        self.reader = None;
+        self.suspect = false;
+        self.incomplete = false;
+        if keep {
+            self.promise(outcome.uid_next, outcome.numbered)?;
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Gives UIDs to all messages of the file.
+    fn match_with(&self, found: &[Found], modseq: u64) -> Reconciled {
+        let (known, next) = (&self.records, self.meta.uid_next);
+        match self.identity {
+            Some(identity) if self.incomplete => {
+                // What the index promised is not known in full; the numbers in the file tell it, if every UID was one.
+                let told = reconcile::reconcile(known, found, next, identity.numbered, modseq);
+                if told.numbered {
+                    return Reconciled { uid_next: told.uid_next.max(identity.floor), ..told };
+                }
+                reconcile::reconcile(known, found, next.max(identity.floor), false, modseq)
+            }
+            _ if known.is_empty() && next == 1 => reconcile::first(found),
+            identity => {
+                let numbered = identity.is_none_or(|identity| identity.numbered);
+                reconcile::reconcile(known, found, next, numbered, modseq)
+            }
+        }
+    }
+
+    fn scanned<T>(&self, outcome: Result<T, ScanError>) -> Result<Option<T>, MailboxError> {
+        match outcome {
+            Ok(scan) => Ok(Some(scan)),
+            Err(ScanError::Foreign(why)) => Err(MailboxError::Foreign { file: self.file.to_string(), why }),
+            Err(ScanError::Limit(what)) => Err(MailboxError::Limit(what)),
+            Err(ScanError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(ScanError::Io(e)) => Err(e.into()),
+        }
+    }
+
+    fn note_numbers(&mut self, found: &[Found]) {
+        for message in found {
+            if let crate::mbx::header::Uidl::Number(number) = message.uidl {
+                self.meta.uidl_max = self.meta.uidl_max.max(number);
+            }
+        }
+    }
+
+    /// The `X-UIDL` number, and UID, of the next message that we store: above every number in the file and above every UID given. A mailbox
+    /// with neither begins by the clock.
+    fn next_number(&self) -> u32 {
+        let given = self.meta.uid_next.max(self.meta.uidl_max.saturating_add(1));
+        let given = given.max(
+            self.identity.map_or(0, |identity| if self.records.is_empty() { identity.floor } else { 0 }),
+        );
+        if given > 1 {
+            return given;
+        }
+        u32::try_from(i64::from(self.clock()) - NUMBERS_BEHIND_CLOCK).unwrap_or(1).max(1)
+    }
+
+    /// Makes sure that the identity exists and promises all UIDs below `uid_next`, before one of them is given.
+    fn promise(&mut self, uid_next: u32, numbered: bool) -> Result<(), MailboxError> {
+        // What we know of the file is what is in it: we looked under the lock, and only its holder writes it.
+        if self
+            .identity
+            .is_some_and(|known| known.floor >= uid_next && (known.numbered == numbered || !known.numbered))
+        {
+            return Ok(());
+        }
+        let stored = optional(self.disk.read(&self.sidecar("rsu"), 4096))?;
+        let stored = stored.as_deref().and_then(Identity::parse);
+        let uidvalidity = match stored {
+            Some(stored) => stored.uidvalidity,
+            None => self.allot_uidvalidity()?,
+        };
+        let numbered = numbered && stored.is_none_or(|stored| stored.numbered);
+        let identity = Identity { uidvalidity, floor: uid_next.saturating_add(AHEAD), numbered };
+        crate::disk::replace(&*self.disk, &self.sidecar("rsu"), identity.write().as_bytes())?;
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    /// A UIDVALIDITY: Unix seconds, but above the last one given in this directory, so that a mailbox made anew within a second is another one.
+    fn allot_uidvalidity(&mut self) -> Result<u32, MailboxError> {
+        let held = lock::acquire(&*self.disk, &self.user_lock, Open::Create, lock::PATIENCE)?;
+        let text = crate::disk::read_whole(&*held, 64)?;
+        let last: u32 =
+            std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        // One that a session already showed to its client stays, if it can.
+        let wanted = self.identity.map_or(0, |identity| identity.uidvalidity).max(self.clock());
+        let uidvalidity = wanted.max(last.saturating_add(1));
+        held.set_len(0)?;
+        held.append(format!("{uidvalidity}\n").as_bytes())?;
+        held.sync()?;
+        Ok(uidvalidity)
+    }
+
+    /// Writes an entry to the journal, unsynced, and applies it. The caller holds the lock.
+    fn write(&mut self, entry: &Entry) -> Result<(), MailboxError> {
+        let (handle, _) = self.open_journal()?;
+        self.write_to(&*handle, entry)
+    }
+
+    fn write_to(&mut self, journal: &dyn Handle, entry: &Entry) -> Result<(), MailboxError> {
+        let length = match journal.append(&journal::frame(entry)) {
+            Ok(length) => length,
+            Err(error) => {
+                self.suspect = true;
+                return Err(error.into());
+            }
+        };
+        if let Some((end, _)) = &mut self.journal {
+            *end = length;
+        }
+        self.journal_unsynced = true;
+        self.apply(entry.clone());
+        Ok(())
+    }
+
+    /// Opens the journal for appending, makes it if there is none, and cuts off what a crash left half-written. Says whether it was made.
+    fn open_journal(&mut self) -> Result<(Box<dyn Handle>, bool), MailboxError> {
+        let path = self.sidecar("rsj");
+        let handle = self.disk.open(&path, Open::Create)?;
+        let stamp = handle.stamp()?;
+        match self.journal {
+            Some((end, inode)) if inode == stamp.inode && stamp.size >= end => {
+                if stamp.size > end {
+                    handle.set_len(end)?;
+                }
+                Ok((handle, false))
+            }
+            _ => {
+                handle.set_len(0)?;
+                let end = handle.append(&journal::header(self.meta.generation))?;
+                self.journal = Some((end, stamp.inode));
+                Ok((handle, true))
+            }
+        }
+    }
+
+    /// Changes the state by an entry: the same for one just written and one read back.
+    fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::Append { .. } => self.pending = Some(entry),
+            Entry::Abort => self.pending = None,
+            Entry::Done(seen) => {
+                if let Some(Entry::Append { base, total, time, tokens, records, .. }) = self.pending.take() {
+                    self.tokens.retain(|(_, at)| at.saturating_add(TOKENS_FOR) > time);
+                    self.tokens.extend(tokens.into_iter().map(|token| (token, time)));
+                    self.add(records);
+                    self.meta.end = base + total;
+                }
+                self.meta.seen = seen;
+            }
+            Entry::Found(seen, records) => {
+                if let Some(last) = records.last() {
+                    self.meta.end = last.end();
+                }
+                self.add(records);
+                self.meta.seen = seen;
+            }
+            Entry::Flags { modseq, set, clear, set_keywords, clear_keywords, uids } => {
+                self.meta.modseq = self.meta.modseq.max(modseq);
+                let mut due = false;
+                self.each(&uids, |record| {
+                    record.flags =
+                        U32::new(record.flags.get() & !(clear & flag::CLIENT) | set & flag::CLIENT);
+                    record.keywords = U32::new(record.keywords.get() & !clear_keywords | set_keywords);
+                    record.modseq = U64::new(modseq);
+                    due |= letter_is_due(record);
+                });
+                self.letters_due |= due;
+            }
+            Entry::Letters(seen, uids) => {
+                self.each(&uids, |record| record.set(flag::LETTER_READ, record.has(flag::SEEN)));
+                self.meta.seen = seen;
+            }
+            Entry::Keyword(name) => self.meta.keywords.push(name),
+            Entry::Expunge { modseq, uids } => {
+                self.meta.modseq = self.meta.modseq.max(modseq);
+                let mut count = 0;
+                self.each(&uids, |record| {
+                    count += usize::from(!record.has(flag::EXPUNGED));
+                    record.set(flag::EXPUNGED, true);
+                    record.modseq = U64::new(modseq);
+                });
+                self.expunged += count;
+                self.visible = None;
+            }
+            Entry::Recent(mark) => self.meta.recent = self.meta.recent.max(mark),
+            Entry::Stamp(seen) => self.meta.seen = seen,
+        }
+    }
+
+    fn add(&mut self, records: Vec<Record>) {
+        let mut visible = self.visible.take();
+        for record in records {
+            self.meta.uid_next = self.meta.uid_next.max(record.uid.get().saturating_add(1));
+            self.meta.modseq = self.meta.modseq.max(record.modseq.get());
+            if record.has(flag::UIDL_IS_UID) {
+                self.meta.uidl_max = self.meta.uidl_max.max(record.uid.get());
+            }
+            if let Some(visible) = &mut visible {
+                Arc::make_mut(visible).push(record.uid.get());
+            }
+            self.records.push(record);
+        }
+        self.visible = visible;
+    }
+
+    fn each(&mut self, uids: &[Range], mut change: impl FnMut(&mut Record)) {
+        for (first, last) in uids {
+            let mut index = self.records.lower_bound(*first);
+            while let Some(record) = self.records.get_mut(index)
+                && record.uid.get() <= *last
+            {
+                change(record);
+                index += 1;
+            }
+        }
+    }
+}
+
+fn letter_is_due(record: &Record) -> bool {
+    record.has(flag::HAS_LETTER)
+        && record.has(flag::SEEN) != record.has(flag::LETTER_READ)
+        && !record.has(flag::EXPUNGED)
+}
+
+/// A file that need not be there.
+fn optional<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The stamp of a file as if it ended at `size`: what lies behind was appended by somebody else and is still to be found.
+fn clipped(stamp: Stamp, size: u64) -> Stamp {
+    Stamp { size, ..stamp }
+}
+
+fn checksum_of(handle: &dyn Handle, from: u64, length: u64) -> io::Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut piece = vec![0; 256 << 10];
+    let mut at = from;
+    while at < from + length {
+        let wanted = (from + length - at).min(piece.len() as u64) as usize;
+        crate::disk::read_exact_at(handle, &mut piece[..wanted], at)?;
+        hasher.update(&piece[..wanted]);
+        at += wanted as u64;
+    }
+    Ok(hasher.finalize())
+}
+
+/// Does every separator in `[base, end)` stand where we were writing one? If not, another program appended behind our torn message.
+fn only_ours(handle: &dyn Handle, base: u64, end: u64, ours: &[u64]) -> Result<bool, MailboxError> {
+    let mut bytes = vec![0; (end - base).min(256 << 20) as usize];
+    crate::disk::read_exact_at(handle, &mut bytes, base)?;
+    let hits = memchr::memmem::find_iter(&bytes, b"From ");
+    let at_line = |at: &usize| *at == 0 || bytes[at - 1] == b'\n';
+    Ok(hits.filter(at_line).all(|at| {
+        let line = &bytes[at..];
+        let line = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
+        ours.contains(&(base + at as u64)) || !crate::mbx::separator::needs_escape(line)
+    }))
+}

@@ -1,0 +1,370 @@
+//! A mailbox on the simulated disk: the machine stops at every single write, and whatever the disk then holds, nothing that was
+//! acknowledged is missing, nothing torn is served, and the next operation works.
+
+use layout::disk::Disk as _;
+use layout::disk::sim::{Crash, Failure, SimDisk};
+use layout::index::journal::Token;
+use layout::lock::PATIENCE;
+use layout::mailbox::{AppendJob, Appended, FlagChange, Mailbox, MailboxError, append_all, read_content};
+use layout::mbx::compose::{NewMessage, Source, Way};
+use layout::mbx::record::flag;
+use layout::mbx::view::{Reader, serve};
+use layout::name::{MailboxName, SpoolId, UserId};
+use layout::path::TreePath;
+use layout::root::Root;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+const OLD: &[u8] = b"From <old@example.com> Thu Apr 29 23:45:10 2008\r\nSubject: old1\r\nX-RCPT-TO: <u@example.jp>\r\nX-UIDL: 300000001\r\nStatus: U\r\n\r\nold text one\r\n\r\nFrom <old@example.com> Thu Apr 29 23:45:11 2008\r\nSubject: old2\r\nX-UIDL: 300000005\r\nStatus: R\r\n\r\nold text two\r\n";
+const UNNUMBERED: &[u8] = b"From a@example.com Thu Apr 29 23:45:10 2008\nSubject: old1\n\nold text one\n\nFrom a@example.com Thu Apr 29 23:45:11 2008\nSubject: old2\nStatus: RO\n\nold text two\n\n";
+
+struct Bench {
+    disk: SimDisk,
+    root: Root,
+    file: TreePath,
+    lock: TreePath,
+}
+
+impl Bench {
+    fn on(disk: SimDisk) -> Bench {
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        let user = root.domain(root.top().clone()).user(&UserId::parse("u").unwrap());
+        Bench { disk, file: user.mailbox(&MailboxName::inbox()), lock: user.file("user.lck"), root }
+    }
+
+    fn mailbox(&self) -> Mailbox {
+        Mailbox::new(self.root.shared_disk(), self.file.clone(), self.lock.clone())
+    }
+}
+
+fn message(name: &str) -> NewMessage {
+    let body =
+        format!("Subject: {name}\r\n\r\ntext of {name}\r\nFrom <x@y> a line that looks like a border\r\n");
+    NewMessage {
+        source: Source::Bytes(body.into_bytes().into()),
+        sender: "s@example.com".into(),
+        date: 1_700_000_000,
+        way: Way::Delivery { recipient: "u@example.jp".into(), id: SpoolId(7), rule: None },
+        flags: 0,
+        keywords: Vec::new(),
+    }
+}
+
+/// What the outside world was told.
+#[derive(Default)]
+struct Told {
+    /// Name to UID.
+    stored: BTreeMap<String, u32>,
+    /// Asked to be removed; acknowledged or not.
+    removing: Vec<String>,
+    removed: Vec<String>,
+    seen: Vec<String>,
+    uidvalidity: Option<u32>,
+    attempted: Vec<String>,
+}
+
+fn append(bench: &Bench, mailbox: &mut Mailbox, told: &mut Told, names: &[&str]) -> Result<(), MailboxError> {
+    told.attempted.extend(names.iter().map(|name| (*name).to_owned()));
+    let messages = names.iter().map(|name| {
+        (message(name), Some(Token(name.len() as u64 * 1000 + u64::from(name.as_bytes()[1]), 1)))
+    });
+    let mut jobs = [AppendJob { mailbox, messages: messages.collect(), size_max: None }];
+    let outcome = append_all(&bench.disk, &mut jobs, PATIENCE).remove(0)?;
+    for (name, outcome) in names.iter().zip(outcome) {
+        match outcome {
+            Appended::Stored(uid) => drop(told.stored.insert((*name).to_owned(), uid)),
+            Appended::Before => panic!("{name} was never stored"),
+        }
+    }
+    Ok(())
+}
+
+/// Subject to (UID, seen) of all messages, each checked to be whole.
+fn contents(mailbox: &mut Mailbox, what: &str) -> BTreeMap<String, (u32, bool)> {
+    let mut found = BTreeMap::new();
+    let mut last = 0;
+    for uid in mailbox.uids().iter() {
+        assert!(*uid > last, "UIDs ascend");
+        last = *uid;
+        let record = *mailbox.message(*uid).unwrap();
+        let reader = mailbox.reader().unwrap();
+        let served = serve(&record, read_content(&*reader, &record).unwrap(), Reader::Imap);
+        assert_eq!(served.len() as u64, record.imap_size());
+        let text = String::from_utf8(served).unwrap();
+        let name = text.split("Subject: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+        if name.starts_with('m') {
+            let body = format!("\r\n\r\ntext of {name}\r\nFrom <x@y> a line that looks like a border\r\n");
+            assert!(text.ends_with(&body), "{what}: torn: {text:?}");
+        } else {
+            assert!(text.contains("old text"), "{what}: torn: {text:?}");
+        }
+        assert!(found.insert(name, (*uid, record.has(flag::SEEN))).is_none(), "twice");
+    }
+    assert!(mailbox.uid_next() > last);
+    found
+}
+
+fn script(bench: &Bench, told: &mut Told) -> Result<(), MailboxError> {
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE)?;
+    append(bench, &mut mailbox, told, &["m1"])?;
+    told.uidvalidity = Some(mailbox.uidvalidity());
+    append(bench, &mut mailbox, told, &["m2", "m3"])?;
+    // Another session of another process.
+    let mut second = bench.mailbox();
+    second.refresh(PATIENCE)?;
+    let uid = told.stored["m2"];
+    second.change_flags(&[(uid, uid)], &FlagChange { set: flag::SEEN, ..FlagChange::default() }, PATIENCE)?;
+    second.flush(PATIENCE)?;
+    told.seen.push("m2".into());
+    told.removing.push("m1".into());
+    mailbox.refresh(PATIENCE)?;
+    let uid = told.stored["m1"];
+    mailbox.expunge(&[(uid, uid)], PATIENCE)?;
+    told.removed.push("m1".into());
+    append(bench, &mut second, told, &["m4"])?;
+    told.removing.push("m4".into());
+    let uid = told.stored["m4"];
+    second.expunge(&[(uid, uid)], PATIENCE)?;
+    told.removed.push("m4".into());
+    append(bench, &mut mailbox, told, &["m5"])
+}
+
+fn check(bench: &Bench, told: &Told, what: &str) {
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let found = contents(&mut mailbox, what);
+    for (name, uid) in &told.stored {
+        match found.get(name) {
+            Some((now, _)) => assert_eq!(now, uid, "{what}: UID of {name}"),
+            None => assert!(told.removing.contains(name), "{what}: {name} is lost"),
+        }
+    }
+    for name in &told.removed {
+        assert!(!found.contains_key(name), "{what}: {name} came back");
+    }
+    for name in &told.seen {
+        assert!(found.get(name).is_none_or(|(_, seen)| *seen), "{what}: {name} is unread again");
+    }
+    for name in found.keys().filter(|name| name.starts_with('m')) {
+        assert!(told.attempted.contains(name), "{what}: {name} from nowhere");
+    }
+    if let Some(uidvalidity) = told.uidvalidity {
+        assert_eq!(mailbox.uidvalidity(), uidvalidity, "{what}");
+    }
+    // The next operation works, and its UID is above all that were given.
+    let mut later = Told::default();
+    append(bench, &mut mailbox, &mut later, &["m9"]).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let highest = told.stored.values().copied().max().unwrap_or(0);
+    assert!(later.stored["m9"] > highest, "{what}");
+    // And a new process sees the same.
+    let mut again = bench.mailbox();
+    again.refresh(PATIENCE).unwrap();
+    let mut expected = found;
+    expected.insert("m9".into(), (later.stored["m9"], false));
+    assert_eq!(contents(&mut again, ""), expected, "{what}");
+}
+
+fn prepared(old: Option<&[u8]>) -> SimDisk {
+    let disk = SimDisk::new();
+    let bench = Bench::on(disk.clone());
+    disk.seed(&bench.root.registry_ini(), b"");
+    if let Some(old) = old {
+        disk.seed(&bench.file, old);
+    }
+    disk
+}
+
+fn crash_everywhere(old: Option<&[u8]>) {
+    for failure in [Failure::Crash, Failure::TornCrash] {
+        for n in 1.. {
+            let disk = prepared(old);
+            let bench = Bench::on(disk.clone());
+            let mut told = Told::default();
+            disk.fail_at(n, failure);
+            let done = script(&bench, &mut told).is_ok();
+            if done {
+                assert!(n > 40, "the script has more writes than {n}");
+                break;
+            }
+            assert!(disk.crashed(), "operation {n}: {failure:?}");
+            let mut crashes = vec![Crash::Kill, Crash::PowerStrict];
+            crashes.extend((0..8).map(|seed| Crash::PowerMixed(n * 100 + seed)));
+            for crash in crashes {
+                check(&Bench::on(disk.after(crash)), &told, &format!("{failure:?} at {n}, {crash:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_mailbox() {
+    crash_everywhere(None);
+}
+
+#[test]
+fn a_mailbox_that_imail_wrote() {
+    crash_everywhere(Some(OLD));
+}
+
+#[test]
+fn a_classic_mailbox_without_numbers() {
+    crash_everywhere(Some(UNNUMBERED));
+}
+
+#[test]
+fn a_full_disk_or_a_failing_one_loses_nothing_that_was_acknowledged() {
+    for failure in [Failure::Full, Failure::Error] {
+        for n in 1..200 {
+            let disk = prepared(Some(OLD));
+            let bench = Bench::on(disk.clone());
+            let mut told = Told::default();
+            disk.fail_at(n, failure);
+            let _ = script(&bench, &mut told);
+            disk.heal();
+            for crash in [Crash::Kill, Crash::PowerStrict] {
+                check(&Bench::on(disk.after(crash)), &told, &format!("{failure:?} at {n}, {crash:?} later"));
+            }
+            check(&bench, &told, &format!("{failure:?} at {n}, going on"));
+        }
+    }
+}
+
+#[test]
+fn a_repeated_delivery_is_stored_once() {
+    let disk = prepared(Some(OLD));
+    let bench = Bench::on(disk.clone());
+    let mut told = Told::default();
+    append(&bench, &mut bench.mailbox(), &mut told, &["m1"]).unwrap();
+    let bench = Bench::on(disk.after(Crash::Kill));
+    let mut mailbox = bench.mailbox();
+    let token = Token(2000 + u64::from(b'1'), 1);
+    let mut jobs =
+        [AppendJob { mailbox: &mut mailbox, messages: vec![(message("m1"), Some(token))], size_max: None }];
+    let outcome = append_all(&bench.disk, &mut jobs, PATIENCE).remove(0).unwrap();
+    assert_eq!(outcome, [Appended::Before]);
+    assert_eq!(contents(&mut mailbox, "").len(), 3);
+}
+
+#[test]
+fn marking_read_changes_one_byte_and_removing_keeps_all_others() {
+    let disk = prepared(Some(OLD));
+    let bench = Bench::on(disk.clone());
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    assert_eq!(*mailbox.uids(), [300_000_001, 300_000_005]);
+    let uid = 300_000_001;
+    mailbox
+        .change_flags(&[(uid, uid)], &FlagChange { set: flag::SEEN, ..FlagChange::default() }, PATIENCE)
+        .unwrap();
+    mailbox.flush(PATIENCE).unwrap();
+    let now = disk.content(&bench.file).unwrap();
+    let changed: Vec<usize> = (0..OLD.len()).filter(|i| OLD[*i] != now[*i]).collect();
+    assert_eq!((now.len(), changed.len()), (OLD.len(), 1));
+    assert_eq!((OLD[changed[0]], now[changed[0]]), (b'U', b'R'));
+    mailbox.expunge(&[(uid, uid)], PATIENCE).unwrap();
+    let second = OLD.windows(6).rposition(|w| w == b"From <").unwrap();
+    assert_eq!(disk.content(&bench.file).unwrap(), &OLD[second..]);
+    // The number goes on above the highest that was ever given, though its message is the last one left.
+    let mut told = Told::default();
+    append(&bench, &mut mailbox, &mut told, &["m1"]).unwrap();
+    assert_eq!(told.stored["m1"], 300_000_006);
+}
+
+#[test]
+fn looking_changes_no_byte_of_a_mailbox() {
+    let disk = prepared(Some(OLD));
+    let bench = Bench::on(disk.clone());
+    bench.disk.seed(&bench.file.with_extension("uid"), b"opaque");
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    contents(&mut mailbox, "");
+    mailbox.flush(PATIENCE).unwrap();
+    assert_eq!(disk.content(&bench.file).unwrap(), OLD);
+    assert!(disk.stat(&bench.file.with_extension("uid")).is_ok());
+    let mut told = Told::default();
+    append(&bench, &mut mailbox, &mut told, &["m1"]).unwrap();
+    assert!(disk.stat(&bench.file.with_extension("uid")).is_err());
+    assert!(disk.content(&bench.file).unwrap().starts_with(OLD));
+}
+
+#[test]
+fn what_other_programs_do_is_noticed() {
+    let disk = prepared(Some(OLD));
+    let bench = Bench::on(disk.clone());
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    let foreign =
+        b"\r\nFrom <f@example.com> Fri Apr 30 01:00:00 2008\r\nSubject: old3\r\n\r\nold text three\r\n";
+    // Appended (with the empty line that was missing), patched, rewritten shorter, gone.
+    let mut content = OLD.to_vec();
+    content.extend_from_slice(foreign);
+    disk.open(&bench.file, layout::disk::Open::Change).unwrap().append(foreign).unwrap();
+    mailbox.refresh(PATIENCE).unwrap();
+    let found = contents(&mut mailbox, "");
+    assert_eq!(found["old3"].0, 300_000_006);
+    assert_eq!((found["old1"], found["old2"]), ((300_000_001, false), (300_000_005, true)));
+
+    let letter = content.windows(9).position(|w| w == b"Status: U").unwrap() + 8;
+    disk.open(&bench.file, layout::disk::Open::Change).unwrap().write_at(b"R", letter as u64).unwrap();
+    mailbox.refresh(PATIENCE).unwrap();
+    assert_eq!(contents(&mut mailbox, "")["old1"], (300_000_001, true));
+
+    let second = content.windows(6).position(|w| w == b"\nFrom ").unwrap() + 1;
+    disk.seed(&bench.file, &content[second..]);
+    mailbox.refresh(PATIENCE).unwrap();
+    let found = contents(&mut mailbox, "");
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["old2", "old3"]);
+    assert_eq!((found["old2"].0, found["old3"].0), (300_000_005, 300_000_006));
+
+    disk.unlink(&bench.file).unwrap();
+    mailbox.refresh(PATIENCE).unwrap();
+    assert!(mailbox.uids().is_empty());
+    let mut told = Told::default();
+    append(&bench, &mut mailbox, &mut told, &["m1"]).unwrap();
+    assert!(told.stored["m1"] > 300_000_006);
+}
+
+#[test]
+fn without_its_index_a_mailbox_keeps_its_uids() {
+    for (old, keeps) in [(OLD, true), (UNNUMBERED, false)] {
+        let disk = prepared(Some(old));
+        let bench = Bench::on(disk.clone());
+        let mut told = Told::default();
+        append(&bench, &mut bench.mailbox(), &mut told, &["m1"]).unwrap();
+        let mut mailbox = bench.mailbox();
+        mailbox.refresh(PATIENCE).unwrap();
+        let (before, validity, next) =
+            (contents(&mut mailbox, ""), mailbox.uidvalidity(), mailbox.uid_next());
+        for extension in ["rsx", "rsx.1", "rsj"] {
+            let _ = disk.unlink(&bench.file.with_extension(extension));
+        }
+        let mut mailbox = bench.mailbox();
+        mailbox.refresh(PATIENCE).unwrap();
+        assert_eq!(mailbox.uidvalidity(), validity);
+        assert!(mailbox.uid_next() >= next);
+        let mut uids: Vec<u32> = before.values().map(|(uid, _)| *uid).collect();
+        uids.sort_unstable();
+        // An escaped line stays visible; nothing else differs.
+        let after: Vec<u32> = mailbox.uids().to_vec();
+        if keeps {
+            assert_eq!(after, uids);
+        } else {
+            assert!(after.iter().all(|uid| *uid >= next), "{after:?} {next}");
+        }
+    }
+}
+
+#[test]
+fn foreign_files_are_left_alone() {
+    for content in [&b"*mbx*\r\nsomething"[..], b"JMF6\x01\x02", b"just text\r\n", &[0; 100]] {
+        let disk = prepared(Some(content));
+        let bench = Bench::on(disk.clone());
+        let mut mailbox = bench.mailbox();
+        assert!(matches!(mailbox.refresh(PATIENCE), Err(MailboxError::Foreign { .. })));
+        let mut told = Told::default();
+        assert!(append(&bench, &mut mailbox, &mut told, &["m1"]).is_err());
+        assert_eq!(disk.content(&bench.file).unwrap(), content);
+    }
+}

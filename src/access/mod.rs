@@ -1,0 +1,4 @@
+//! Reading mail: POP3 and IMAP4.
+
+pub mod imap;
+pub mod pop3;

@@ -1,0 +1,180 @@
+//! Mailboxes as the protocols see them: no paths, no locks, no files.
+//!
+//! The [`Hub`] holds every mailbox that somebody uses, once. Sessions work on it through [`Open::with`]; new messages go through
+//! [`Hub::append`], where those that wait at the same time share their syncs ([`commit`]). A keeper writes flags down once a second,
+//! takes removed bytes out of idle mailboxes and lets go of those that nobody uses.
+//!
+//! All functions here block on the disk: async code calls them inside `block_in_place`.
+//!
+//! # Failure
+//! [`MailboxError`] from the engine; nothing is retried here but an append to a mailbox that another program holds, for
+//! [`layout::lock::PATIENCE`].
+//!
+//! # Limits
+//! [`RESIDENT_FOR`] for mailboxes without users.
+
+pub mod commit;
+
+use commit::{Committer, Outcome};
+use layout::disk::Disk;
+use layout::index::journal::Token;
+use layout::lock::PATIENCE;
+use layout::mailbox::{Mailbox, MailboxError};
+use layout::mbx::compose::NewMessage;
+use layout::name::MailboxName;
+use layout::path::TreePath;
+use layout::root::UserDir;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+
+/// How often flags are made durable and `Status` letters are written: the most that a power cut can take of them.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// After so long without use, removed bytes leave the file (from one per cent on).
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+/// How long a mailbox without users stays in memory.
+pub const RESIDENT_FOR: Duration = Duration::from_secs(120);
+/// How long the keeper waits for a mailbox that another program holds: it comes again in a second.
+const KEEPER_PATIENCE: Duration = Duration::from_millis(20);
+
+/// A mailbox that is in use.
+pub struct Open {
+    file: TreePath,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+struct State {
+    mailbox: Mailbox,
+    used: Instant,
+    tidied: bool,
+}
+
+impl Open {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the state was held leaves it suspect at worst; the next look at the file repairs it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the mailbox; everybody who watches it is woken if that changed anything.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Mailbox) -> T) -> T {
+        let mut state = self.state();
+        state.used = Instant::now();
+        state.tidied = false;
+        let outcome = work(&mut state.mailbox);
+        self.tell(&state.mailbox);
+        outcome
+    }
+
+    /// Wakes whoever watches, if there is news.
+    fn tell(&self, mailbox: &Mailbox) {
+        let modseq = mailbox.modseq();
+        self.changed.send_if_modified(|known| std::mem::replace(known, modseq) != modseq);
+    }
+
+    /// Fires whenever this process changes the mailbox, or sees that another one did. The value is the number of the last change.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The mailbox file.
+    pub fn file(&self) -> &TreePath {
+        &self.file
+    }
+}
+
+/// All mailboxes that are in use.
+pub struct Hub {
+    disk: Arc<dyn Disk>,
+    open: Mutex<HashMap<TreePath, Arc<Open>>>,
+    committer: Committer,
+}
+
+impl Hub {
+    /// A hub on a disk, with its committer running. [`Hub::keep`] must be called about once a second.
+    pub fn new(disk: Arc<dyn Disk>) -> Arc<Hub> {
+        let committer = Committer::start(disk.clone());
+        Arc::new(Hub { disk, open: Mutex::default(), committer })
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<TreePath, Arc<Open>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A user's mailbox, whether its file exists or not. The file is not looked at yet.
+    pub fn open(&self, user: &UserDir, name: &MailboxName) -> Arc<Open> {
+        self.open_file(user.mailbox(name), user.file("user.lck"))
+    }
+
+    fn open_file(&self, file: TreePath, user_lock: TreePath) -> Arc<Open> {
+        let mut table = self.table();
+        let entry = table.entry(file.clone()).or_insert_with(|| {
+            let mailbox = Mailbox::new(self.disk.clone(), file.clone(), user_lock);
+            let state = State { mailbox, used: Instant::now(), tidied: false };
+            Arc::new(Open { file, state: Mutex::new(state), changed: watch::Sender::new(0) })
+        });
+        entry.clone()
+    }
+
+    /// Lets go of a mailbox whose file was removed or renamed: sessions that have it see it empty, later ones begin anew.
+    pub fn forget(&self, file: &TreePath) {
+        self.table().remove(file);
+    }
+
+    /// Stores a message durably; the answer comes when it is on the disk.
+    pub fn append(
+        &self,
+        mailbox: Arc<Open>,
+        message: NewMessage,
+        token: Option<Token>,
+        size_max: Option<u64>,
+    ) -> oneshot::Receiver<Outcome> {
+        self.committer.submit(mailbox, message, token, size_max)
+    }
+
+    /// Flushes, tidies and lets go, as the times demand.
+    pub fn keep(&self) {
+        let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
+        for open in all {
+            // A mailbox that somebody works on this moment has its turn the next time.
+            let Ok(mut state) = open.state.try_lock() else { continue };
+            if state.mailbox.needs_flush() {
+                self.report(&open, state.mailbox.flush(KEEPER_PATIENCE));
+            }
+            let idle = state.used.elapsed();
+            if idle >= IDLE_AFTER && !state.tidied {
+                state.tidied = true;
+                self.report(&open, state.mailbox.tidy(false, KEEPER_PATIENCE));
+            }
+            let settled = !state.mailbox.needs_flush();
+            drop(state);
+            if idle >= RESIDENT_FOR && settled {
+                let mut table = self.table();
+                // Two: the table's and ours here. Nobody can get a third while the table is held.
+                if Arc::strong_count(&open) == 2 {
+                    table.remove(&open.file);
+                }
+            }
+        }
+    }
+
+    /// Flushes everything: before the server stops.
+    pub fn flush(&self) {
+        let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
+        for open in all {
+            let mut state = open.state();
+            if state.mailbox.needs_flush() {
+                self.report(&open, state.mailbox.flush(PATIENCE));
+            }
+        }
+    }
+
+    fn report(&self, open: &Open, outcome: Result<(), MailboxError>) {
+        match outcome {
+            // Comes again in a second.
+            Ok(()) | Err(MailboxError::Locked(_)) => {}
+            Err(error) => tracing::warn!(mailbox = %open.file, %error, "flags could not be written down"),
+        }
+    }
+}

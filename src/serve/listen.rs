@@ -1,0 +1,128 @@
+//! Listening and accepting.
+
+use super::connection::Connection;
+use super::{CLIENTS_MAX, Options, ServeError, Server, Service};
+use crate::config::Config;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP on port 25: strangers deliver, users may log in.
+    Smtp,
+    /// Submission on port 587: mail is taken after a login only (RFC 6409).
+    Submission,
+    /// POP3.
+    Pop3,
+    /// IMAP4.
+    Imap,
+}
+
+/// Port and service of each protocol, before the offset.
+const PORTS: [(Protocol, Service, u16); 4] = [
+    (Protocol::Smtp, Service::Smtp, 25),
+    (Protocol::Submission, Service::Smtp, 587),
+    (Protocol::Pop3, Service::Pop3, 110),
+    (Protocol::Imap, Service::Imap, 143),
+];
+
+/// A bound socket.
+pub struct Bound {
+    protocol: Protocol,
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Protocol and address, for the line that says that the server is ready.
+    pub fn describe(&self) -> String {
+        format!("{:?} {}", self.protocol, self.address)
+    }
+}
+
+/// Binds the ports of all services.
+pub fn bind(options: &Options, _config: &Config) -> Result<Vec<Bound>, ServeError> {
+    let mut bound = Vec::new();
+    for (protocol, service, port) in PORTS {
+        if !options.services.is_empty() && !options.services.contains(&service) {
+            continue;
+        }
+        let port = port.checked_add(options.port_offset).ok_or_else(|| {
+            std::io::Error::other(format!("--port-offset {} leads beyond the last port", options.port_offset))
+        })?;
+        for address in addresses(options, port) {
+            let socket = listen(address).map_err(|error| ServeError::Bind { address, error })?;
+            bound.push(Bound { protocol, socket, address });
+        }
+    }
+    Ok(bound)
+}
+
+/// Where to listen: the addresses of `--bind`, else all. Linux takes IPv4 clients on the IPv6 socket; without IPv6 there is the other one.
+fn addresses(options: &Options, port: u16) -> Vec<SocketAddr> {
+    if !options.bind.is_empty() {
+        return options.bind.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    }
+    let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    match std::path::Path::new("/proc/net/if_inet6").exists() {
+        true => vec![all],
+        false => vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)],
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections.
+    let socket = std::net::TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Accepts clients until the server stops, and waits for their sessions.
+pub async fn accept(server: Arc<Server>, bound: Bound) {
+    let protocol = bound.protocol;
+    let listener = match TcpListener::from_std(bound.socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot listen"),
+    };
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut stopping = server.stopping();
+    let mut sessions = tokio::task::JoinSet::new();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let server = server.clone();
+                sessions.spawn(async move {
+                    let _place = place;
+                    if let Ok(connection) = Connection::new(stream) {
+                        session(server, protocol, connection).await;
+                    }
+                });
+            }
+            // Out of descriptors, most likely: clients wait in the kernel's queue until some are free.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while sessions.try_join_next().is_some() {}
+    }
+    while sessions.join_next().await.is_some() {}
+}
+
+async fn session(server: Arc<Server>, protocol: Protocol, connection: Connection) {
+    match protocol {
+        Protocol::Smtp => crate::smtp::session(server, connection, false).await,
+        Protocol::Submission => crate::smtp::session(server, connection, true).await,
+        Protocol::Pop3 => crate::access::pop3::session(server, connection).await,
+        Protocol::Imap => crate::access::imap::session(server, connection).await,
+    }
+}

@@ -1,0 +1,234 @@
+//! Starting, serving, stopping.
+//!
+//! [`run`] opens the data directory, reads the registry, binds all ports, gives up root's rights, and serves until the process is told to stop
+//! (SIGTERM or SIGINT): then no new clients are taken, commands under way are finished, flags are written down.
+//!
+//! # Failure
+//! [`ServeError`] before the first client; afterwards a failing session ends alone.
+//!
+//! # Limits
+//! [`CLIENTS_MAX`] connections; [`DRAIN_FOR`] for the last commands.
+
+pub mod connection;
+mod listen;
+mod rights;
+
+use crate::account::Accounts;
+use crate::config::{Live, Watcher};
+use crate::logs::Log;
+use crate::mailbox::{FLUSH_EVERY, Hub};
+use crate::transport::Transport;
+use layout::disk::real::RealDisk;
+use layout::registry::store::StoreError;
+use layout::root::{Root, RootError};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The most connections at a time, all services together.
+pub const CLIENTS_MAX: usize = 20_000;
+/// How long sessions get to finish their command when the server stops.
+pub const DRAIN_FOR: Duration = Duration::from_secs(10);
+
+/// What `imaild serve` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory.
+    pub root: PathBuf,
+    /// Addresses to listen on; empty: all.
+    pub bind: Vec<IpAddr>,
+    /// Added to every port.
+    pub port_offset: u16,
+    /// The services to run; empty: all.
+    pub services: Vec<Service>,
+    /// `DOMAIN=HOST:PORT`.
+    pub routes: Vec<String>,
+    /// The resolver to ask.
+    pub dns: Option<SocketAddr>,
+}
+
+/// A service of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Receiving mail.
+    Smtp,
+    /// Delivering what waits.
+    Queue,
+    /// Fetching mail.
+    Pop3,
+    /// Reading mail on the server.
+    Imap,
+    /// The web client.
+    Web,
+    /// The log server.
+    Log,
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Service, String> {
+        match name {
+            "smtp" => Ok(Service::Smtp),
+            "queue" => Ok(Service::Queue),
+            "pop3" => Ok(Service::Pop3),
+            "imap" => Ok(Service::Imap),
+            "web" => Ok(Service::Web),
+            "log" => Ok(Service::Log),
+            _ => Err(format!("{name:?} is no service: smtp, queue, pop3, imap, web, log")),
+        }
+    }
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No usable data directory.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// No usable registry.
+    #[error(transparent)]
+    Registry(#[from] StoreError),
+    /// A port is taken or not allowed.
+    #[error(
+        "cannot listen on {address}: {error}. Is another mail server running? --port-offset 10000 uses other ports; ports below 1024 need root"
+    )]
+    Bind {
+        /// Which address and port.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What every session works with.
+pub struct Server {
+    /// The configuration.
+    pub live: Arc<Live>,
+    /// The mailboxes.
+    pub hub: Arc<Hub>,
+    /// The logins.
+    pub accounts: Accounts,
+    /// The log files.
+    pub log: Log,
+    /// Where mail goes.
+    pub transport: Transport,
+    connections: AtomicU32,
+    stopping: watch::Sender<bool>,
+}
+
+impl Server {
+    /// A number for a POP3 or IMAP connection, as it stands in its log lines: a 16-digit id like the ones of messages.
+    pub fn connection_id(&self) -> layout::name::SpoolId {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        layout::name::SpoolId(u64::from(std::process::id() & 0xffff) << 48 | u64::from(number) << 16)
+    }
+
+    /// Becomes true when the server stops: sessions end at the next command.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+}
+
+/// Serves until told to stop.
+pub fn run(options: Options) -> Result<(), ServeError> {
+    let dir = layout::root::locate(Some(&options.root))?;
+    let root = Root::new(Arc::new(RealDisk::new()), &dir);
+    let (live, notes) = Live::start(&root)?;
+    let listeners = listen::bind(&options, &live.now())?;
+    rights::give_up(&dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(options, root, live, notes, listeners));
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    outcome
+}
+
+async fn serve(
+    options: Options,
+    root: Root,
+    live: Arc<Live>,
+    notes: Vec<String>,
+    listeners: Vec<listen::Bound>,
+) -> Result<(), ServeError> {
+    let log = Log::start(&root, {
+        let live = live.clone();
+        move || {
+            let config = live.now();
+            let named = config.registry.global.log_dir.as_deref();
+            named
+                .and_then(|dir| config.paths.resolve(config.root(), dir))
+                .unwrap_or_else(|| config.root().logs())
+        }
+    });
+    for note in &notes {
+        eprintln!("imaild: {note}");
+    }
+    let hub = Hub::new(root.shared_disk());
+    let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
+    let transport = Transport::start(&live, &hub, &log, &options)?;
+    let (stopping, _) = watch::channel(false);
+    let connections = AtomicU32::new(0);
+    let server = Arc::new(Server {
+        live: live.clone(),
+        hub: hub.clone(),
+        accounts,
+        log,
+        transport,
+        connections,
+        stopping,
+    });
+
+    let say = |text: &str| eprintln!("imaild: {text}");
+    let watcher = Watcher::start(live, say);
+    let ended = Arc::new(AtomicBool::new(false));
+    let keeper = keep(hub.clone(), ended.clone());
+
+    let mut sessions = tokio::task::JoinSet::new();
+    let sockets = listeners.iter().map(|bound| bound.describe()).collect::<Vec<_>>().join(", ");
+    for bound in listeners {
+        sessions.spawn(listen::accept(server.clone(), bound));
+    }
+    // Scripts and tests wait for this line.
+    println!("imaild is ready: {sockets}");
+    told_to_stop().await?;
+    eprintln!("imaild: stopping");
+    let _ = server.stopping.send(true);
+    let drained = async { while sessions.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN_FOR, drained).await;
+    sessions.abort_all();
+    drop(watcher);
+    ended.store(true, Ordering::Relaxed);
+    tokio::task::block_in_place(|| {
+        let _ = keeper.join();
+        hub.flush();
+    });
+    Ok(())
+}
+
+/// The thread that writes flags down and tidies.
+fn keep(hub: Arc<Hub>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        while !ended.load(Ordering::Relaxed) {
+            std::thread::sleep(FLUSH_EVERY);
+            hub.keep();
+        }
+    })
+}
+
+async fn told_to_stop() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
