@@ -12,4 +12,5 @@ pub mod password;
 pub mod path;
 pub mod registry;
 pub mod root;
+pub mod spool;
 pub mod text;
