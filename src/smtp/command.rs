@@ -66,7 +66,9 @@ pub fn parse(line: &str) -> Result<Command, Bad> {
     let line = line.trim_end();
     let (verb, rest) = line.split_once([' ', ':']).unwrap_or((line, ""));
     let rest = rest.trim();
-    let alone = |command: Command| if rest.is_empty() { Ok(command) } else { Err(Bad::Argument("no argument is taken")) };
+    let alone = |command: Command| {
+        if rest.is_empty() { Ok(command) } else { Err(Bad::Argument("no argument is taken")) }
+    };
     match verb.to_ascii_uppercase().as_str() {
         "HELO" | "EHLO" => {
             let extended = verb.eq_ignore_ascii_case("EHLO");
@@ -111,7 +113,8 @@ fn path(text: &str) -> Result<(&str, &str), Bad> {
         Some(route) => route.split_once(':').ok_or(WRONG)?.1,
         None => address,
     };
-    let legal = address.len() <= ADDRESS_MAX && address.bytes().all(|b| b.is_ascii_graphic() && b != b'<' && b != b'>');
+    let legal = address.len() <= ADDRESS_MAX
+        && address.bytes().all(|b| b.is_ascii_graphic() && b != b'<' && b != b'>');
     if legal { Ok((address, parameters)) } else { Err(WRONG) }
 }
 
@@ -167,11 +170,27 @@ mod tests {
             ("quit", Ok(Command::Quit)),
             ("NOOP x", Ok(Command::Noop)),
             ("AUTH login", Ok(Command::Auth { mechanism: "LOGIN".into(), initial: None })),
-            ("AUTH PLAIN AGEAYg==", Ok(Command::Auth { mechanism: "PLAIN".into(), initial: Some("AGEAYg==".into()) })),
+            (
+                "AUTH PLAIN AGEAYg==",
+                Ok(Command::Auth { mechanism: "PLAIN".into(), initial: Some("AGEAYg==".into()) }),
+            ),
         ] {
             assert_eq!(parse(line), expected, "{line}");
         }
-        for line in ["", "FOO", "MAIL", "MAIL FROM:", "MAIL FROM:<a@b", "MAIL FROM:<a b>", "MAIL FROM:<a> FOO=1", "RCPT TO:<>", "RCPT TO:<a> X", "HELO", "DATA x", "MAIL FROM:<a> SIZE=x"] {
+        for line in [
+            "",
+            "FOO",
+            "MAIL",
+            "MAIL FROM:",
+            "MAIL FROM:<a@b",
+            "MAIL FROM:<a b>",
+            "MAIL FROM:<a> FOO=1",
+            "RCPT TO:<>",
+            "RCPT TO:<a> X",
+            "HELO",
+            "DATA x",
+            "MAIL FROM:<a> SIZE=x",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -100,7 +100,9 @@ impl<'a> Walk<'a> {
     /// Follows an address. `within` is the domain of a name without one.
     fn address(&mut self, address: &str, within: Option<&'a Domain>, depth: usize) -> Result<(), Unroutable> {
         let (local, domain) = match address.rsplit_once('@') {
-            Some((local, domain)) => (local, self.config.local_domain(domain).ok_or_else(|| domain.to_owned())),
+            Some((local, domain)) => {
+                (local, self.config.local_domain(domain).ok_or_else(|| domain.to_owned()))
+            }
             None => match within.or_else(|| self.primary_for(address)) {
                 Some(domain) => (address, Ok(domain)),
                 None => return Err(Unroutable::Syntax),
@@ -176,7 +178,8 @@ impl<'a> Walk<'a> {
                     return Err(Unroutable::Unavailable("the file of this group alias was not found"));
                 };
                 let bytes = self.config.root().disk().read(&file, SETTINGS_FILE_MAX);
-                let bytes = bytes.map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
+                let bytes = bytes
+                    .map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
                 let members = layout::group::members(&bytes, self.config.registry.global.code_page);
                 self.members(&alias.name, members, domain, depth)
             }
@@ -203,7 +206,13 @@ impl<'a> Walk<'a> {
         places.chain([root.top().clone()]).find_map(|place| root.file_in(&place, name))
     }
 
-    fn members(&mut self, name: &str, members: Vec<String>, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
+    fn members(
+        &mut self,
+        name: &str,
+        members: Vec<String>,
+        domain: &'a Domain,
+        depth: usize,
+    ) -> Result<(), Unroutable> {
         members.iter().for_each(|member| self.follow(name, member, domain, depth));
         Ok(())
     }
@@ -237,7 +246,8 @@ impl<'a> Walk<'a> {
             }
         }
         // A forward that leads nowhere must not lose the mail.
-        let keep = forward.keep || forward.targets.is_empty() || (self.count() == before && !self.routed.discarded);
+        let keep =
+            forward.keep || forward.targets.is_empty() || (self.count() == before && !self.routed.discarded);
         if keep {
             self.store(target);
         }
@@ -254,22 +264,25 @@ impl<'a> Walk<'a> {
             self.routed.discarded = true;
             return Ok(());
         }
-        let Ok(name) = MailboxName::from_text(mailbox) else {
-            let target = self.target(user, domain, MailboxName::inbox())?;
-            self.store(target);
-            return Ok(());
-        };
+        // What cannot be a mailbox name leads to the INBOX.
+        let name = MailboxName::from_text(mailbox).unwrap_or_else(|_| MailboxName::inbox());
         let mut target = self.target(user, domain, name)?;
         let exists = self.config.root().disk().stat(&target.dir.mailbox(&target.mailbox)).is_ok();
         let room = || target.dir.mailboxes().is_ok_and(|all| all.len() < MAILBOXES_MAX);
-        if !exists && !(self.may_create && room()) {
+        let allowed = exists || (self.may_create && room());
+        if !allowed {
             target.mailbox = MailboxName::inbox();
         }
         self.store(target);
         Ok(())
     }
 
-    fn target(&self, user: &User, domain: &Domain, mailbox: MailboxName) -> Result<MailboxTarget, Unroutable> {
+    fn target(
+        &self,
+        user: &User,
+        domain: &Domain,
+        mailbox: MailboxName,
+    ) -> Result<MailboxTarget, Unroutable> {
         let dir = self.config.user_dir(domain, &user.id);
         let dir = dir.ok_or(Unroutable::Unavailable("the directory of this domain was not found"))?;
         Ok(MailboxTarget { domain: domain.name.clone(), user: user.id.clone(), dir, mailbox })
