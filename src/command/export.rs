@@ -120,3 +120,56 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let disk = layout::disk::real::RealDisk::new();
     disk.sync_dir(&TreePath::operator(path).parent())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layout::disk::real::RealDisk;
+    use layout::mailbox::inspect;
+    use layout::name::{MailboxName, UserId};
+    use layout::registry::doc::Doc;
+    use std::sync::Arc;
+
+    /// In a large mailbox a removed message stays in the file for a while, until export takes it out.
+    #[test]
+    fn removals_are_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(Arc::new(RealDisk::new()), dir.path());
+        let text = "[Global]\nHostName=a.b\n[Domains\\a.b\\Users\\mike]\nFlags=dec:128\n";
+        let config = Config::new(&root, Registry::from_doc(&Doc::parse(text.as_bytes().to_vec()).0));
+        let user = root.domain(root.top().clone()).user(&UserId::parse("mike").unwrap());
+        user.make().unwrap();
+        let file = user.mailbox(&MailboxName::inbox());
+        let message = |uidl: u32, body: &str| {
+            format!(
+                "From <a@b.c> Mon Aug 01 10:00:00 2022\r\nX-UIDL: {uidl}\r\nStatus: U\r\n\r\n{body}\r\n\r\n"
+            )
+        };
+        let large = "x".repeat(70).to_owned() + "\r\n";
+        let content = message(5, "one") + &message(6, &large.repeat(250_000));
+        std::fs::write(file.full(), &content).unwrap();
+
+        let mut mailbox = Mailbox::new(root.shared_disk(), file.clone(), user.file("user.lck"));
+        mailbox.refresh(PATIENCE).unwrap();
+        mailbox.expunge(&[(5, 5)], PATIENCE).unwrap();
+        let seen = inspect(&root.shared_disk(), &file).unwrap();
+        assert_eq!((seen.messages, seen.pending_removals, seen.bytes), (1, 1, content.len() as u64));
+
+        assert_eq!(finish_removals(&Tree::new(&config)), (1, Vec::new()));
+        let left = std::fs::read_to_string(file.full()).unwrap();
+        assert!(!left.contains("X-UIDL: 5") && left.contains("X-UIDL: 6"));
+        assert_eq!(inspect(&root.shared_disk(), &file).unwrap().pending_removals, 0);
+    }
+
+    #[test]
+    fn what_is_written_is_private_and_whole() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.reg");
+        std::fs::write(&path, "old").unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

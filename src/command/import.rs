@@ -84,7 +84,7 @@ impl Import {
         Err(CommandError::Refused(format!(
             "{} is no IMail directory: it has neither users nor lists nor spool. Copy the whole directory of the old server \
              (such as C:\\Program Files (x86)\\Ipswitch\\IMail), and name the copy with --root; for a new server use imaild init",
-            root.top().full().display()
+            root.top().base().display()
         )))
     }
 
@@ -177,7 +177,7 @@ impl Report {
         if let Some(kept) = &self.kept {
             let _ = writeln!(out, "The registry.ini that was here before is now {kept}.");
         }
-        let top = root.top().full();
+        let top = root.top().base();
         let _ = match self.written {
             true => {
                 writeln!(out, "Wrote {}. Next: imaild serve --root {}", root.registry_ini(), top.display())
@@ -264,7 +264,11 @@ impl Directory {
         });
         Directory {
             domain: found.domain.name.clone(),
-            path: found.dir.as_ref().filter(|_| found.exists).map(|dir| dir.top().to_string()),
+            path: found
+                .dir
+                .as_ref()
+                .filter(|_| found.exists)
+                .map(|dir| dir.top().to_string().trim_end_matches('/').to_owned()),
             top_dir: found.domain.top_dir.clone(),
             users: found.domain.users.len(),
             without_directory: found.without_directory,

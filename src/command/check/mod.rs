@@ -132,6 +132,10 @@ impl Report {
         for (area, text) in &self.notes.listed {
             let _ = writeln!(out, "note: {}: {text}", area.name());
         }
+        let more = self.findings.count - self.findings.listed.len();
+        if more > 0 {
+            let _ = writeln!(out, "{more} more findings are not listed: put these right, and run this again");
+        }
         let Totals { mailboxes, messages, bytes } = self.totals;
         let _ = writeln!(
             out,

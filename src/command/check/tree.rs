@@ -103,18 +103,19 @@ fn mailbox(found: &FoundMailbox, return_to_imail: bool, report: &mut Report) {
     }
 }
 
-/// Mailbox files of users that no client can see, because another one of the same name comes first.
+/// Mailbox files of users that no client can see. Those that differ from a shown one in case are found elsewhere.
 fn hidden(tree: &Tree<'_>, found: &DomainSurvey<'_>, report: &mut Report) {
-    let shown: HashSet<PathBuf> = found.mailboxes.iter().map(|mailbox| mailbox.file.full()).collect();
+    let lower = |path: &Path| path.to_string_lossy().to_lowercase();
+    let shown: HashSet<String> = found.mailboxes.iter().map(|mailbox| lower(&mailbox.file.full())).collect();
     for (_, user) in tree.user_dirs(found.domain) {
         let mut files = Vec::new();
         mailbox_files(&user.path().full(), 0, &mut files);
-        for file in files.iter().filter(|file| !shown.contains(*file)) {
+        for file in files.iter().filter(|file| !shown.contains(&lower(file))) {
             report.finding(
                 Area::Mailbox,
                 format!(
-                    "{}: shown to nobody, since another mailbox has its name (in lower case, or not in a sub-directory), or its \
-                     name cannot be shown: rename it",
+                    "{}: shown to nobody, since a mailbox of the same name stands outside this directory, or its name cannot be \
+                     shown: rename it",
                     file.display()
                 ),
             );

@@ -130,17 +130,18 @@ fn time(seconds: u64) -> String {
     })
 }
 
+/// The members of a group alias; one whose file cannot be read has none.
+fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Vec<String> {
+    addresses::group(tree, domain, path).unwrap_or_default()
+}
+
 fn memberships(tree: &Tree<'_>, domain: &Domain, node: &Node, about: &mut About) {
     let is_user = |address: &String| target(tree, domain, address, None) == Target::Local(node.clone());
     for entry in domain.aliases.values() {
         let name = format!("{}@{}", entry.name, domain.name);
         match classify(&entry.value) {
             Alias::Standard(addresses) if addresses.iter().any(is_user) => about.aliases.push(name),
-            Alias::Group(path) => {
-                if addresses::group(tree, domain, &path).is_ok_and(|members| members.iter().any(is_user)) {
-                    about.groups.push(name);
-                }
-            }
+            Alias::Group(path) if group(tree, domain, &path).iter().any(is_user) => about.groups.push(name),
             _ => {}
         }
     }
