@@ -2,6 +2,7 @@
 //! No sockets, no async runtime.
 
 pub mod disk;
+pub mod group;
 pub mod index;
 pub mod limits;
 pub mod lock;
@@ -14,3 +15,4 @@ pub mod registry;
 pub mod root;
 pub mod spool;
 pub mod text;
+pub mod user;

@@ -1,0 +1,3 @@
+//! The settings files of a user's directory, `*.ima`.
+
+pub mod forward;
