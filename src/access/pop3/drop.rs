@@ -277,10 +277,10 @@ impl Maildrop {
 }
 
 fn entry(record: &Record) -> Entry {
-    let uidl = match () {
-        () if record.has(flag::UIDL_IS_UID) => Uidl::Uid,
-        () if record.has(flag::UIDL_TEXT) => Uidl::Text,
-        () => Uidl::None,
+    let uidl = match (record.has(flag::UIDL_IS_UID), record.has(flag::UIDL_TEXT)) {
+        (true, _) => Uidl::Uid,
+        (false, true) => Uidl::Text,
+        (false, false) => Uidl::None,
     };
     Entry { uid: record.uid.get(), uidl, deleted: false, size: record.pop3_size() }
 }

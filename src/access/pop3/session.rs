@@ -30,9 +30,9 @@ pub const IDLE_MAX: Duration = Duration::from_secs(600);
 pub const FAILED_LOGINS_MAX: u32 = 5;
 /// So many lines without sense, one after the other, end a session.
 pub const JUNK_MAX: u32 = 10;
-/// Messages are marked read when the client is silent for so long,
+/// Sent messages are marked read when the client is silent for so long ...
 const PAUSE: Duration = Duration::from_millis(200);
-/// or when so many were sent.
+/// ... or when there are so many of them.
 const MARK_AT: usize = 256;
 /// How long a mark waits for a mailbox that another program holds, while the client waits too.
 const MARK_PATIENCE: Duration = Duration::from_millis(20);
