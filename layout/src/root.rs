@@ -494,12 +494,19 @@ mod tests {
 
     #[test]
     fn a_deleted_users_directory_is_put_aside() {
-        let root = tree(&["Users/Mike/Main.mbx"]);
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(Arc::new(crate::disk::real::RealDisk::new()), dir.path());
         let user = root.domain(root.top().clone()).user(&UserId::parse("mike").unwrap());
-        let place = user.move_to_deleted().unwrap().unwrap();
-        let place = place.below().to_str().unwrap();
-        assert!(place.starts_with("Users/.deleted/mike."), "{place}");
-        assert!(root.disk().stat(user.path()).is_err());
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            std::fs::create_dir_all(dir.path().join("users/mike")).unwrap();
+            std::fs::write(dir.path().join("users/mike/main.mbx"), "mail").unwrap();
+            let place = user.move_to_deleted().unwrap().unwrap();
+            assert!(place.below().to_str().unwrap().starts_with("users/.deleted/mike."), "{place}");
+            assert_eq!(std::fs::read(place.full().join("main.mbx")).unwrap(), b"mail");
+            places.push(place);
+        }
+        assert_ne!(places[0], places[1]);
         assert_eq!(user.move_to_deleted().unwrap(), None);
     }
 

@@ -1,6 +1,8 @@
 //! The scanner against `fixtures/mbx/expected.txt`, which was written by the program that made the
 //! files, not by a parser.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use layout::disk::sim::SimDisk;
 use layout::disk::{Disk as _, Open};
 use layout::mbx::header::Uidl;

@@ -10,12 +10,14 @@
 //! [`DEPTH_MAX`] aliases and forwards one behind the other, [`TARGETS_MAX`] targets.
 
 use crate::config::Config;
+use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::name::MailboxName;
 use layout::path::TreePath;
 use layout::registry::alias::{Alias, classify};
 use layout::registry::model::{AliasEntry, Domain, User};
 use layout::root::UserDir;
+use layout::user::forward::Forward;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -180,8 +182,8 @@ impl<'a> Walk<'a> {
                 let bytes = self.config.root().disk().read(&file, SETTINGS_FILE_MAX);
                 let bytes = bytes
                     .map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
-                let members = layout::group::members(&bytes, self.config.registry.global.code_page);
-                self.members(&alias.name, members, domain, depth)
+                let group = Group::parse(bytes, self.config.registry.global.code_page);
+                self.members(&alias.name, group.members().collect(), domain, depth)
             }
             Alias::Program(_) => {
                 self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
@@ -233,8 +235,8 @@ impl<'a> Walk<'a> {
         let target = self.target(user, domain, MailboxName::inbox())?;
         let disk = self.config.root().disk();
         let forward = match disk.read(&target.dir.forward(), SETTINGS_FILE_MAX) {
-            Ok(bytes) => layout::user::forward::Forward::parse(&bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Default::default(),
+            Ok(bytes) => Forward::parse(&bytes, self.config.registry.global.code_page).0,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Forward::default(),
             Err(_) => return Err(Unroutable::Unavailable("forward.ima cannot be read")),
         };
         let before = self.count();

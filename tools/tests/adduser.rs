@@ -185,6 +185,21 @@ fn deleted_users_leave_their_directory() {
 }
 
 #[test]
+fn a_directory_that_domains_share_stays_until_the_last_user_goes() {
+    let tree = Tree::with(&REGISTRY.replace("\\\\b_dir", ""));
+    tree.run(&["-h", "b.example", "-u", "mike", "-p", "secret"]).expect(1);
+    std::fs::create_dir_all(tree.path("users/mike")).unwrap();
+    let run = tree.run(&["-h", "b.example", "-k", "mike"]).expect(1);
+    assert!(
+        run.err.contains("also that of mike@a.example") && tree.path("users/mike").exists(),
+        "{}",
+        run.err
+    );
+    tree.run(&["-k", "mike"]).expect(1);
+    assert!(!tree.path("users/mike").exists());
+}
+
+#[test]
 fn files_of_every_kind() {
     let name = "\u{8868} \u{80fd}";
     let cp932 = [&b"x,secret,"[..], b"\x95\x5c \x94\x5c", b"\r\n"].concat();

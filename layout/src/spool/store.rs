@@ -244,6 +244,21 @@ pub struct Item {
     pub foreign: bool,
 }
 
+/// The file that an item is named and dated by.
+struct Named {
+    role: Role,
+    name: ItemName,
+    path: TreePath,
+}
+
+/// The envelope names an item rather than the message does.
+fn rank(role: Role) -> usize {
+    [Role::Data, Role::Arriving, Role::Held, Role::Queued]
+        .iter()
+        .position(|known| *known == role)
+        .unwrap_or(0)
+}
+
 /// What a directory of the spool holds.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
@@ -431,7 +446,7 @@ impl Store {
     /// What is in the spool. Envelopes are not read, but for those that seem to lack their D: theirs may have another name.
     pub fn scan(&self) -> io::Result<Listing> {
         let mut listing = Listing::default();
-        let mut items: BTreeMap<String, (Option<(Role, ItemName)>, Files)> = BTreeMap::new();
+        let mut items: BTreeMap<String, (Option<Named>, Files)> = BTreeMap::new();
         let mut stems: Vec<(Role, Box<str>, TreePath)> = Vec::new();
         for entry in self.disk.list(&self.dir)?.into_iter().filter(|entry| entry.kind == Kind::File) {
             match entry.name.to_str().and_then(recognize) {
@@ -443,12 +458,9 @@ impl Store {
                         Role::Queued => files.queued = true,
                         _ => files.held = true,
                     }
-                    // The entry that names an item: Q before HQ and T before D.
-                    let rank = |role| {
-                        [Role::Data, Role::Arriving, Role::Held, Role::Queued].iter().position(|r| *r == role)
-                    };
-                    if known.as_ref().is_none_or(|(before, _)| rank(*before) < rank(role)) {
-                        *known = Some((role, name));
+                    let path = self.dir.join(&entry.name);
+                    if known.as_ref().is_none_or(|before| rank(before.role) < rank(role)) {
+                        *known = Some(Named { role, name, path });
                     }
                 }
                 Some(Found::Stem(role, stem)) => stems.push((role, stem, self.dir.join(&entry.name))),
@@ -458,7 +470,7 @@ impl Store {
         let (claimed, foreign) = self.claims(&stems)?;
         let mut borrowed = HashSet::new();
         for (_, (known, mut files)) in std::mem::take(&mut items) {
-            let Some((role, name)) = known else { continue };
+            let Some(Named { name, path, .. }) = known else { continue };
             let stem = name.stem().to_ascii_lowercase();
             files.claimed = claimed.contains(&stem);
             if files.state() == State::LoneEnvelope
@@ -468,7 +480,7 @@ impl Store {
                 borrowed.insert(data.name().to_ascii_lowercase());
             }
             // An item that was finished meanwhile is none any more.
-            let Ok((stamp, _)) = self.disk.stat(&self.path(role, &name)) else { continue };
+            let Ok((stamp, _)) = self.disk.stat(&path) else { continue };
             let item = Item { state: files.state(), stamp, foreign: foreign.contains(&stem), name };
             listing.items.push(item);
         }

@@ -15,7 +15,8 @@ use layout::name::UserId;
 use layout::password::{self, PasswordError, Secret};
 use layout::path::TreePath;
 use layout::registry::doc::Doc;
-use layout::registry::model::{Registry, user_path};
+use layout::registry::model::{Domain, Registry, user_path};
+use layout::registry::same_name;
 use layout::registry::store::{self, HALF_SAVED_PATIENCE, Loaded, StoreError};
 use layout::root::{PathMap, Root};
 
@@ -106,7 +107,8 @@ fn not_done(change: Change) -> Outcome {
     Err(format!("{}: not done", change.address()))
 }
 
-/// Decides again on what is in force now, and changes `doc`.
+/// Decides again on what is in force now, and changes `doc`; gives the registry as it is then, as far as deleted users' directories
+/// depend on it.
 fn change(
     doc: &mut Doc,
     items: &[Item],
@@ -133,7 +135,8 @@ fn change(
     if outcomes.iter().all(Result::is_err) {
         return Err(Stop::Nothing(outcomes));
     }
-    Ok((registry, outcomes))
+    let deletes = outcomes.iter().flatten().any(|done| done.change.step == Step::Delete);
+    Ok((if deletes { Registry::from_doc(doc) } else { registry }, outcomes))
 }
 
 /// One change of the document. The order of a new user's values is that of exports.
@@ -246,17 +249,36 @@ fn put_aside(root: &Root, registry: &Registry, outcomes: &mut [Outcome]) {
     let paths = registry.paths.iter().map(|(old, new)| (old.as_str(), new.as_str()));
     let map = PathMap::new(root, top_dir, paths);
     for done in outcomes.iter_mut().flatten().filter(|done| done.change.step == Step::Delete) {
-        done.moved = Some(put_one_aside(root, &map, &done.change));
+        done.moved = Some(put_one_aside(root, &map, registry, &done.change));
     }
 }
 
-fn put_one_aside(root: &Root, map: &PathMap, change: &Change) -> Result<Option<TreePath>, String> {
-    let top = match change.top_dir.as_str() {
-        "" => root.top().clone(),
-        dir => map.resolve(root, dir).ok_or_else(|| {
-            format!("{dir} leads nowhere here: name its place in [Paths] of registry.ini, and move the directory by hand")
-        })?,
+fn put_one_aside(
+    root: &Root,
+    map: &PathMap,
+    registry: &Registry,
+    change: &Change,
+) -> Result<Option<TreePath>, String> {
+    let top = top_of(root, map, &change.top_dir).ok_or_else(|| {
+        format!(
+            "{} leads nowhere here: name its place in [Paths] of registry.ini, and move the directory by hand",
+            change.top_dir
+        )
+    })?;
+    // Domains may share a directory, and then users of the same ID do.
+    let shares = |domain: &&Domain| {
+        !same_name(&domain.name, &change.domain)
+            && domain.user(&change.id).is_some()
+            && top_of(root, map, &domain.top_dir).as_ref() == Some(&top)
     };
+    if let Some(other) = registry.domains.iter().find(shares) {
+        return Err(format!("it is also that of {}@{}", change.id, other.name));
+    }
     let id = UserId::parse(&change.id).map_err(|error| error.to_string())?;
     root.domain(top).user(&id).move_to_deleted().map_err(|error| error.to_string())
+}
+
+/// A domain's directory; without `TopDir` it is the IMail directory.
+fn top_of(root: &Root, map: &PathMap, top_dir: &str) -> Option<TreePath> {
+    if top_dir.is_empty() { Some(root.top().clone()) } else { map.resolve(root, top_dir) }
 }

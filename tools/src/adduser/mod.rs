@@ -85,10 +85,14 @@ fn try_run(words: &[String]) -> Result<bool, String> {
     }
     let root = open_root(line.root.as_deref()).map_err(|error| error.to_string())?;
     let mut session = Session { root, ldap_told: false, done: 0 };
-    if line.operation.is_none() && line.file.is_none() {
-        session.interactive(line.domain)?;
+    let result = if line.operation.is_none() && line.file.is_none() {
+        session.interactive(line.domain)
     } else {
-        session.once(line)?;
+        session.once(line)
+    };
+    // What was done before a failure counts.
+    if let Err(error) = result {
+        complain(&format!("adduser: {error}"));
     }
     Ok(session.done > 0)
 }
