@@ -366,7 +366,10 @@ nobody=bob
         seed_user("lost", "forward.ima", b"no-such-user");
         seed_user("loop", "forward.ima", b"loop2,loop");
         seed_user("mike", "Work.mbx", b"");
-        disk.seed(&root.find(root.top(), "staff.list"), b"; people\r\nmike\r\nMike@example.jp\r\n\r\nz@example.net\r\n");
+        disk.seed(
+            &root.find(root.top(), "staff.list"),
+            b"; people\r\nmike\r\nMike@example.jp\r\n\r\nz@example.net\r\n",
+        );
         disk.seed(&root.find(&root.find(&root.find(root.top(), "Lists"), "news"), "users.lst"), b"");
         let (doc, complaints) = Doc::parse(REGISTRY.as_bytes().to_vec());
         assert!(complaints.is_empty(), "{complaints:?}");
@@ -429,7 +432,13 @@ nobody=bob
         ] {
             assert_eq!(show(route(&config, address, false)), expected, "{address}");
         }
-        for address in ["news@example.jp", "news-bounce@example.jp", "imailsrv@example.jp", "odd@example.jp", "gone@example.jp"] {
+        for address in [
+            "news@example.jp",
+            "news-bounce@example.jp",
+            "imailsrv@example.jp",
+            "odd@example.jp",
+            "gone@example.jp",
+        ] {
             assert!(matches!(route(&config, address, false), Err(Unroutable::Unavailable(_))), "{address}");
         }
         assert_eq!(show(route(&config, "mike-new@example.jp", true)), "Mike@mail.example.jp/new");

@@ -396,7 +396,7 @@ mod tests {
             }
         }
         let old = ItemName { stem: "0B63aa8048c".into(), extension: "GSC".into() };
-        assert_eq!(old.id(), SpoolId(0x0b63_aa80_48c));
+        assert_eq!(old.id(), SpoolId(0x00b6_3aa8_048c));
         let odd = |stem: &str| ItemName { stem: stem.into(), extension: "SMD".into() }.id();
         assert_eq!(odd("test-1"), odd("TEST-1"));
         assert_ne!(odd("test-1"), odd("test-2"));
