@@ -166,7 +166,11 @@ fn members_of(line: &str) -> Vec<String> {
     }
     // What follows an address behind a blank is a remark.
     let words = line.split([',', ';']).filter_map(|part| part.split_whitespace().next());
-    words.map(|word| word.trim_matches(['<', '>'])).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    words
+        .map(|word| word.trim_matches(['<', '>']))
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! disk then holds, an accepted message is there whole or was finished, one that was never accepted is never half delivered, and the
 //! next operation works.
 
+#![allow(clippy::unwrap_used)]
+
 use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::disk::{Disk as _, SyncSet};
 use layout::mbx::compose::Source;
@@ -392,9 +394,8 @@ fn on_a_real_disk() {
     let store = Store::new(&root).unwrap();
     let ids = IdSource::new(root.shared_disk(), store.dir());
     let mut connection = ids.connection().unwrap();
-    let names: Vec<ItemName> = (0..20)
-        .map(|_| ItemName::new(ids.message(&mut connection).unwrap(), Origin::Mail))
-        .collect();
+    let names: Vec<ItemName> =
+        (0..20).map(|_| ItemName::new(ids.message(&mut connection).unwrap(), Origin::Mail)).collect();
     for name in &names {
         let envelope = envelope(name.id().0);
         store.commit(vec![store.prepare(name, bytes(1), &envelope).unwrap()]).unwrap();
@@ -420,6 +421,7 @@ fn on_a_real_disk() {
     assert_eq!(served.into_inner().unwrap().len(), 20);
     let listing = store.scan().unwrap();
     store.sweep(&listing);
-    let left: Vec<_> = std::fs::read_dir(store.dir().full()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(store.dir().full()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["next.id"]);
 }

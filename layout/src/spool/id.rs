@@ -396,7 +396,7 @@ mod tests {
             }
         }
         let old = ItemName { stem: "0B63aa8048c".into(), extension: "GSC".into() };
-        assert_eq!(old.id(), SpoolId(0x0b63_aa80_48c));
+        assert_eq!(old.id(), SpoolId(0x00b6_3aa8_048c));
         let odd = |stem: &str| ItemName { stem: stem.into(), extension: "SMD".into() }.id();
         assert_eq!(odd("test-1"), odd("TEST-1"));
         assert_ne!(odd("test-1"), odd("test-2"));
@@ -426,8 +426,7 @@ mod tests {
         let ids = IdSource::new(Arc::new(disk.clone()), &spool);
         let mut second = ids.connection().unwrap();
         assert_eq!(second.id().connection(), 0xffff);
-        let numbers: Vec<u64> =
-            (0..3).map(|_| ids.message(&mut second).unwrap().0 & 0xffff).collect();
+        let numbers: Vec<u64> = (0..3).map(|_| ids.message(&mut second).unwrap().0 & 0xffff).collect();
         assert_eq!(numbers, [0xfffe, 0xffff, 1]);
     }
 
@@ -437,8 +436,7 @@ mod tests {
         let spool = spool(&disk);
         let ids = IdSource::new(Arc::new(disk), &spool);
         let mut connection = ids.connection().unwrap();
-        let given: HashSet<SpoolId> =
-            (0..200_000).map(|_| ids.message(&mut connection).unwrap()).collect();
+        let given: HashSet<SpoolId> = (0..200_000).map(|_| ids.message(&mut connection).unwrap()).collect();
         assert_eq!(given.len(), 200_000);
         // Others may have used the numbers up just as well.
         let mut patient = ids.connection().unwrap();
@@ -454,7 +452,9 @@ mod tests {
     fn no_number_is_given_twice_whatever_crashes() {
         for failure in [Failure::Crash, Failure::TornCrash, Failure::Full, Failure::Error] {
             for n in 1..14 {
-                for crash in [Crash::Kill, Crash::PowerStrict, Crash::PowerMixed(n), Crash::PowerMixed(n + 50)] {
+                for crash in
+                    [Crash::Kill, Crash::PowerStrict, Crash::PowerMixed(n), Crash::PowerMixed(n + 50)]
+                {
                     let mut disk = SimDisk::new();
                     let spool = spool(&disk);
                     disk.fail_at(n, failure);

@@ -9,4 +9,3 @@
 pub mod id;
 pub mod qfile;
 pub mod store;
-

@@ -176,7 +176,8 @@ impl Envelope {
             (letter::ATTACHMENTS_SCANNED, flag(fields.attachments_scanned)),
         ];
         let present = table.iter().filter(|(_, value)| !value.is_empty());
-        let mut envelope = Envelope { lines: present.map(|(letter, value)| Line::new(*letter, value)).collect() };
+        let mut envelope =
+            Envelope { lines: present.map(|(letter, value)| Line::new(*letter, value)).collect() };
         fields.recipients.iter().for_each(|recipient| envelope.add_recipient(recipient));
         envelope
     }
@@ -355,7 +356,8 @@ fn original_address(value: &str) -> String {
         _ => return address(value).to_owned(),
     };
     let rest = rest.trim();
-    if rest.starts_with('<') { address(rest) } else { rest.split_whitespace().next().unwrap_or("") }.to_owned()
+    if rest.starts_with('<') { address(rest) } else { rest.split_whitespace().next().unwrap_or("") }
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -253,7 +253,10 @@ struct Named {
 
 /// The envelope names an item rather than the message does.
 fn rank(role: Role) -> usize {
-    [Role::Data, Role::Arriving, Role::Held, Role::Queued].iter().position(|known| *known == role).unwrap_or(0)
+    [Role::Data, Role::Arriving, Role::Held, Role::Queued]
+        .iter()
+        .position(|known| *known == role)
+        .unwrap_or(0)
 }
 
 /// What a directory of the spool holds.
@@ -493,8 +496,10 @@ impl Store {
             .filter(|item| claimable.contains(&item.state))
             .map(|item| item.name.stem().to_ascii_lowercase())
             .collect();
-        let ours = stems.into_iter().filter(|(role, ..)| *role != Role::ForeignClaim).map(|(_, stem, _)| stem);
-        listing.left_over = ours.map(String::from).filter(|stem| !used.contains(&stem.to_ascii_lowercase())).collect();
+        let ours =
+            stems.into_iter().filter(|(role, ..)| *role != Role::ForeignClaim).map(|(_, stem, _)| stem);
+        listing.left_over =
+            ours.map(String::from).filter(|stem| !used.contains(&stem.to_ascii_lowercase())).collect();
         Ok(listing)
     }
 
@@ -536,7 +541,9 @@ impl Store {
         let free = |stem: &&String| {
             let name = ItemName::of_stem(stem);
             let path = self.path(Role::Claim, &name);
-            let Ok(_lock) = lock::acquire(&*self.disk, &path, Open::Create, Duration::ZERO) else { return false };
+            let Ok(_lock) = lock::acquire(&*self.disk, &path, Open::Create, Duration::ZERO) else {
+                return false;
+            };
             let _ = self.disk.unlink(&self.path(Role::Rewrite, &name));
             self.disk.unlink(&path).is_ok()
         };

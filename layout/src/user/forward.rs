@@ -32,7 +32,9 @@ pub struct Forward {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
     /// It would be read back as something else.
-    #[error("{0:?} cannot be a forwarding address: it must not be empty, \".\", or hold commas, semicolons or control characters")]
+    #[error(
+        "{0:?} cannot be a forwarding address: it must not be empty, \".\", or hold commas, semicolons or control characters"
+    )]
     Address(String),
     /// The file's encoding has no place for it.
     #[error("the forwarding addresses cannot be written in the code page of forward.ima: use plain ASCII")]
@@ -109,9 +111,17 @@ mod tests {
         let cases: &[(&[u8], bool, &[&str])] = &[
             (b"", false, &[]),
             (b"\r\n\0\0", false, &[]),
-            (b".,forwardaddress1@domain.com,forwardaddress2@domain.com", true, &["forwardaddress1@domain.com", "forwardaddress2@domain.com"]),
+            (
+                b".,forwardaddress1@domain.com,forwardaddress2@domain.com",
+                true,
+                &["forwardaddress1@domain.com", "forwardaddress2@domain.com"],
+            ),
             (b"bob@example.org\r\n", false, &["bob@example.org"]),
-            (b" bob@example.org ,\0 . ,, ann\r\nmike-work@example.org;x\0", true, &["bob@example.org", "ann", "mike-work@example.org", "x"]),
+            (
+                b" bob@example.org ,\0 . ,, ann\r\nmike-work@example.org;x\0",
+                true,
+                &["bob@example.org", "ann", "mike-work@example.org", "x"],
+            ),
             (b".", true, &[]),
             (b"\xEF\xBB\xBFa@b\r\n", false, &["a@b"]),
             (b"a\0@b\0\0", false, &["a@b"]),
