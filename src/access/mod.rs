@@ -1,4 +1,4 @@
-//! Reading mail: POP3 and IMAP4.
+//! How users read their mail: POP3 and IMAP4.
 
 pub mod imap;
 pub mod pop3;

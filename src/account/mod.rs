@@ -8,8 +8,10 @@
 //! [`REMEMBERED`] verified passwords; as many Argon2 computations at a time as there are processors.
 
 mod name;
+mod plain;
 
 pub use name::split_login;
+pub use plain::plain_login_allowed;
 
 use crate::config::{Config, Live};
 use hmac::{Hmac, KeyInit as _, Mac as _};

@@ -1,1 +1,14 @@
 //! What is inside a message: MIME structure, envelope, character sets.
+//!
+//! Everything here is a pure function of the bytes of a whole message with CRLF line ends. Nothing fails on broken
+//! mail, nothing is decoded unless the function says so, and every module names its limits.
+
+pub mod bodystructure;
+pub mod charset;
+pub mod date;
+pub mod envelope;
+pub mod header;
+pub mod search;
+pub mod section;
+pub mod string;
+pub mod structure;

@@ -12,6 +12,8 @@
 pub mod connection;
 mod listen;
 mod rights;
+#[cfg(test)]
+pub mod testing;
 
 use crate::account::Accounts;
 use crate::config::{Live, Watcher};

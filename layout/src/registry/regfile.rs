@@ -607,8 +607,8 @@ impl Reader<'_> {
         }
         if let Some(rest) = line.strip_prefix('[') {
             self.current = None;
-            let path = rest.strip_suffix(']').filter(|path| !path.is_empty());
-            let path = path.ok_or(
+            let path = rest.strip_suffix(']');
+            let path = path.filter(|path| is_hive_path(path.strip_prefix('-').unwrap_or(path))).ok_or(
                 "a key such as [HKEY_LOCAL_MACHINE\\SOFTWARE\\...]; the values below it are skipped",
             )?;
             match path.strip_prefix('-') {
@@ -694,7 +694,7 @@ impl Reader<'_> {
         let mut whole = first.to_owned();
         for taken in 1..=MAX_TEXT_LINES {
             let next = *self.lines.get(self.at + taken - 1)?;
-            if next.starts_with("[HKEY_") || (next.starts_with('"') && next.contains("\"=")) {
+            if next.starts_with("[HK") || (next.starts_with('"') && next.contains("\"=")) {
                 return None;
             }
             whole.push_str("\r\n");
@@ -747,6 +747,16 @@ fn reg_unquote(text: &str) -> Option<(String, &str)> {
         }
         rest = chars.as_str();
     }
+}
+
+/// Does the path begin with a hive, and hold no control character? No other can be a key that IMail made.
+fn is_hive_path(path: &str) -> bool {
+    if path.chars().any(char::is_control) {
+        return false;
+    }
+    let first = path.split('\\').next().unwrap_or_default();
+    matches!(reserved(first), Some(Reserved::Hive))
+        || HIVES.iter().any(|(short, _)| short.eq_ignore_ascii_case(first))
 }
 
 /// The path with the name of its hive spelled out.

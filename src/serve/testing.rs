@@ -1,0 +1,120 @@
+//! A server for tests of the sessions: a small tree in a temporary directory, and a listener on the loopback address.
+
+use super::connection::Connection;
+use super::{Options, Server};
+use crate::account::Accounts;
+use crate::config::{Config, Live};
+use crate::logs::Log;
+use crate::mailbox::Hub;
+use crate::transport::Transport;
+use layout::disk::real::RealDisk;
+use layout::name::UserId;
+use layout::password;
+use layout::root::{Root, UserDir};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// The password of every user of [`write_tree`].
+pub const PASSWORD: &str = "secret";
+
+/// The users of [`write_tree`], all in `example.org`; `closed` is disabled.
+pub const USERS: [&str; 4] = ["mike", "ann", "public", "closed"];
+
+/// Writes a `registry.ini` with the primary domain `example.org` (alias `mail.example.org`) and its users, as after an import from IMail.
+/// `services` is put in as it stands, for `[Services\...]` sections.
+pub fn write_tree(dir: &Path, services: &str) {
+    let mut text = String::from(
+        "[Global]\r\nHostName=example.org\r\nTopDir=C:\\IMail\r\nReturnToIMail=dword:00000001\r\n\r\n",
+    );
+    text.push_str(services);
+    text.push_str("\r\n[Domains\\example.org]\r\nOfficial=example.org\r\nAddress=127.0.0.1\r\nTopDir=C:\\IMail\r\nAliases=mail.example.org\r\n\r\n");
+    for user in USERS {
+        let stored = password::store(true, user, PASSWORD).unwrap();
+        let flags = if user == "closed" { 0x81 } else { 0x80 };
+        text.push_str(&format!(
+            "[Domains\\example.org\\Users\\{user}]\r\nMailAddr={user}@example.org\r\nPassword={stored}\r\nFlags=dword:{flags:08x}\r\n\r\n"
+        ));
+    }
+    text.push_str("; end of registry.ini, keep this line last\r\n");
+    std::fs::write(dir.join("registry.ini"), text).unwrap();
+}
+
+/// A server on the tree in `root`, without listeners and watchers; inside a multi-threaded runtime only.
+pub fn for_tests(root: &Path) -> Arc<Server> {
+    let root = Root::new(Arc::new(RealDisk::new()), root);
+    let (live, notes) = Live::start(&root).unwrap();
+    assert_eq!(notes, [""; 0]);
+    let log = Log::start(&root, {
+        let root = root.clone();
+        move || root.logs()
+    });
+    let hub = Hub::new(root.shared_disk());
+    let accounts = Accounts::new(live.clone()).unwrap();
+    let options = Options {
+        root: root.top().full(),
+        bind: Vec::new(),
+        port_offset: 0,
+        services: Vec::new(),
+        routes: Vec::new(),
+        dns: None,
+    };
+    let transport = Transport::start(&live, &hub, &log, &options).unwrap();
+    let (stopping, _) = watch::channel(false);
+    let connections = AtomicU32::new(0);
+    Arc::new(Server { live, hub, accounts, log, transport, connections, stopping })
+}
+
+/// Serves every client of a new loopback port with `session`; gives the port's address.
+pub async fn listen<F>(server: &Arc<Server>, session: fn(Arc<Server>, Connection) -> F) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = server.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(session(server.clone(), Connection::new(stream).unwrap()));
+        }
+    });
+    address
+}
+
+/// The directory of a user of `example.org`.
+pub fn user_dir(server: &Server, user: &str) -> UserDir {
+    let config: Arc<Config> = server.live.now();
+    let domain = config.local_domain("example.org").unwrap();
+    config.domain_dir(domain).unwrap().user(&UserId::parse(user).unwrap())
+}
+
+impl Server {
+    /// As when the process is told to stop.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_tree_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        write_tree(dir.path(), "");
+        let server = for_tests(dir.path());
+        let local = "127.0.0.1".parse().unwrap();
+        assert_eq!(
+            server.accounts.login(local, "mike", PASSWORD, false).unwrap().address,
+            "mike@example.org"
+        );
+        assert!(server.accounts.login(local, "mike@mail.example.org", PASSWORD, false).is_ok());
+        assert!(server.accounts.login(local, "closed", PASSWORD, false).is_err());
+        assert!(user_dir(&server, "mike").mailboxes().unwrap().is_empty());
+    }
+}
