@@ -6,6 +6,7 @@ pub mod group;
 pub mod index;
 pub mod limits;
 pub mod lock;
+pub mod logline;
 pub mod mailbox;
 pub mod mbx;
 pub mod name;

@@ -2,7 +2,7 @@
 //! disk then holds, an accepted message is there whole or was finished, one that was never accepted is never half delivered, and the
 //! next operation works.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used)]
 
 use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::disk::{Disk as _, SyncSet};
