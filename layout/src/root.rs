@@ -358,6 +358,11 @@ impl UserDir {
         self.root.find(&self.dir, name)
     }
 
+    /// A name for a temporary file of ours, numbered by the caller; IMail ignores it, as it does its own files of that kind.
+    pub fn temporary(&self, number: u64) -> TreePath {
+        self.dir.join(format!("{number:016x}.$$$"))
+    }
+
     /// A mailbox's file: the one that exists, flat (`A.B.mbx`) before nested (`A/B.mbx`), or the one that would be made.
     pub fn mailbox(&self, name: &MailboxName) -> TreePath {
         let file = format!("{}.mbx", name.file_stem());

@@ -14,6 +14,7 @@
 //! [`RESIDENT_FOR`] for mailboxes without users.
 
 pub mod commit;
+pub mod folders;
 
 use commit::{Committer, Outcome};
 use layout::disk::Disk;

@@ -5,7 +5,7 @@ pub const MAX_QUOTED: usize = 1_000;
 
 /// Stands for a NUL byte, which RFC 3501 allows in no string. Not valid in any charset that mail uses at that
 /// place, and of the same length.
-const NUL_SUBSTITUTE: u8 = 0x80;
+pub const NUL_SUBSTITUTE: u8 = 0x80;
 
 /// Writes `text` as a quoted string, or as a literal when it holds 8-bit or control characters or is long.
 pub fn string(out: &mut Vec<u8>, text: &[u8]) {

@@ -32,7 +32,10 @@ pub struct FlagChange {
 
 impl Mailbox {
     /// Takes the lock and takes over what others changed. `None`: there is no file, so there is nothing to change.
-    fn lock_for_change(&mut self, patience: Duration) -> Result<Option<Box<dyn Handle>>, MailboxError> {
+    pub(super) fn lock_for_change(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Option<Box<dyn Handle>>, MailboxError> {
         let handle = match lock::acquire(&*self.disk.clone(), &self.file, Open::Change, patience) {
             Ok(handle) => handle,
             Err(lock::LockError::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -5,7 +5,7 @@
 //! file's lock.
 //!
 //! Cut by verb: `append` stores messages, `change` sets flags and removes, `compact` takes removed bytes out and writes
-//! snapshots, `read` hands out message bytes.
+//! snapshots, `read` hands out message bytes, `folder` makes, removes and renames whole mailboxes.
 //!
 //! # How changes of others are noticed
 //!
@@ -26,6 +26,7 @@
 mod append;
 mod change;
 mod compact;
+mod folder;
 mod inspect;
 mod read;
 
@@ -578,7 +579,7 @@ impl Mailbox {
         let last: u32 =
             std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         // One that a session already showed to its client stays, if it can.
-        let wanted = self.identity.map_or(0, |identity| identity.uidvalidity).max(self.clock());
+        let wanted = self.identity.map_or_else(|| self.clock(), |identity| identity.uidvalidity);
         let uidvalidity = wanted.max(last.saturating_add(1));
         held.set_len(0)?;
         held.append(format!("{uidvalidity}\n").as_bytes())?;

@@ -61,6 +61,11 @@ pub fn parse(bytes: &[u8]) -> Result<Request, ParseError> {
     }
 }
 
+/// The tag of a command that may be incomplete.
+pub fn tag(bytes: &[u8]) -> Option<Tag> {
+    Parser { bytes: without_line_end(bytes), at: 0, search_keys: 0 }.tag().ok()
+}
+
 /// The literal that a line announces at its end, with or without its line end. A length that no number can hold
 /// is the largest one, so that it is refused as too long.
 pub fn pending_literal(line: &[u8]) -> Option<LiteralAnnounced> {

@@ -2,7 +2,7 @@
 
 use super::command::Flag;
 
-pub use crate::message::string::{literal, nstring, number, string};
+pub use crate::message::string::{NUL_SUBSTITUTE, literal, nstring, number, string};
 
 /// Characters that an atom cannot hold although they are printable (RFC 3501 §9, `atom-specials`). `]` is none in an
 /// astring.

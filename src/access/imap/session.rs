@@ -1,0 +1,450 @@
+//! One client's session: its state, and which command may come when (RFC 3501 §3).
+//!
+//! Commands run one after the other, each to its end, as plain blocking code; between them the session waits without buffers. After each
+//! command the client is told what changed in its mailbox.
+//!
+//! # Failure
+//! A mistake of the client is answered `BAD`, what cannot be done `NO`; the session ends by `BYE` when its limits are reached.
+//!
+//! # Limits
+//! [`LOGIN_WITHIN`], [`IDLE_FOR`], [`STRANGER_COMMANDS_MAX`], [`MISTAKES_MAX`], [`FAILURES_MAX`], and those of [`super::wire`].
+
+use super::command::{Command, Numbering, Request};
+use super::outcome::{Failed, Outcome, done};
+use super::sync::{GLANCE, News, View};
+use super::wire::{self, Unread};
+use super::{parse, reply};
+use crate::account::{Account, plain_login_allowed};
+use crate::config::Config;
+use crate::mailbox::folders::Folders;
+use crate::serve::Server;
+use crate::serve::connection::{Blocking, Connection, ReadError};
+use layout::limits::RETURNABLE_MAILBOX_MAX;
+use layout::name::{MailboxName, SpoolId};
+use layout::registry::model::LogTo;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+use tokio::time::Instant;
+
+/// How long a client may take to log in.
+pub const LOGIN_WITHIN: Duration = Duration::from_secs(60);
+/// How long a client may be silent (RFC 3501 §5.4 asks for at least this).
+pub const IDLE_FOR: Duration = Duration::from_secs(30 * 60);
+/// The most commands before a login.
+pub const STRANGER_COMMANDS_MAX: u32 = 50;
+/// The most commands that are none: beyond that it is no IMAP4 client.
+pub const MISTAKES_MAX: u32 = 10;
+/// Failed logins that end the connection.
+pub const FAILURES_MAX: u32 = 5;
+/// The longest text of a command in the log.
+const LOGGED_MAX: usize = 400;
+
+/// When a command may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Always,
+    Stranger,
+    User,
+    Selected,
+}
+
+fn phase(command: &Command) -> Phase {
+    match command {
+        Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => Phase::Always,
+        Command::Starttls | Command::Authenticate { .. } | Command::Login { .. } => Phase::Stranger,
+        Command::Compress(_)
+        | Command::Enable(_)
+        | Command::Select(_)
+        | Command::Examine(_)
+        | Command::Create(_)
+        | Command::Delete(_)
+        | Command::Rename { .. }
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
+        | Command::List(_)
+        | Command::Lsub(_)
+        | Command::Namespace
+        | Command::Status { .. }
+        | Command::Append { .. }
+        | Command::Idle => Phase::User,
+        Command::Check
+        | Command::Close
+        | Command::Unselect
+        | Command::Expunge
+        | Command::UidExpunge(_)
+        | Command::Search { .. }
+        | Command::Fetch { .. }
+        | Command::Store { .. }
+        | Command::Copy { .. }
+        | Command::Move { .. } => Phase::Selected,
+    }
+}
+
+/// May the client be told of removals behind this command? Not where it names messages by numbers that it sent before it knew
+/// (RFC 3501 §7.4.1).
+fn may_expunge(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Fetch { numbering: Numbering::Sequence, .. }
+            | Command::Store { numbering: Numbering::Sequence, .. }
+            | Command::Search { numbering: Numbering::Sequence, .. }
+    )
+}
+
+/// A session.
+pub struct Session {
+    pub(super) server: Arc<Server>,
+    pub(super) peer: IpAddr,
+    pub(super) local: IpAddr,
+    id: SpoolId,
+    pub(super) account: Option<Account>,
+    pub(super) view: Option<View>,
+    pub(super) failures: u32,
+    commands: u32,
+    mistakes: u32,
+    login_until: Instant,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Serves one client.
+pub async fn session(server: Arc<Server>, mut connection: Connection) {
+    let mut session = Session {
+        id: server.connection_id(),
+        peer: connection.peer_ip(),
+        local: connection.local_ip(),
+        account: None,
+        view: None,
+        failures: 0,
+        commands: 0,
+        mistakes: 0,
+        login_until: Instant::now() + LOGIN_WITHIN,
+        stopping: server.stopping(),
+        server,
+    };
+    session.log(&format!("connect {} port {}", session.peer, connection.peer().port()));
+    session.greet(&mut connection);
+    let end = session.serve(&mut connection).await;
+    if let End::Bye(why) = end {
+        connection.answer(format!("* BYE {why}\r\n"));
+    }
+    if let Some(account) = &session.account {
+        session.log(&format!("logoff {}", account.id));
+    }
+    drop(session);
+    connection.close().await;
+}
+
+/// Why a session ended.
+enum End {
+    /// The client knows.
+    Silent,
+    /// The client is told.
+    Bye(&'static str),
+}
+
+impl From<Unread> for End {
+    fn from(unread: Unread) -> End {
+        match unread {
+            Unread::Lost(why) => End::Bye(why),
+            Unread::Connection(ReadError::Slow) => End::Bye("you were silent for too long"),
+            Unread::Refused(_) | Unread::Connection(_) => End::Silent,
+        }
+    }
+}
+
+impl Session {
+    fn greet(&self, connection: &mut Connection) {
+        /// The longest text of an administrator's own greeting (IMail 12 help: 400 characters).
+        const HELLO_MAX: usize = 400;
+        let config = self.config();
+        let hello = config.registry.services.imapd.hello_message.as_deref().filter(|text| !text.is_empty());
+        // The manual's line (6-1-2), which clients and scanners know the product by.
+        let text = hello.unwrap_or("IMAP4 Server (IMail 12)");
+        let text: String = text.chars().take(HELLO_MAX).collect();
+        let mut line = b"* OK ".to_vec();
+        reply::text(&mut line, &text);
+        line.extend_from_slice(b"\r\n");
+        connection.answer(line);
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.server.live.now()
+    }
+
+    /// A line for the log.
+    pub(super) fn log(&self, text: &str) {
+        if self.config().registry.services.imapd.log_to != LogTo::Sys {
+            return;
+        }
+        let time = chrono::Local::now().format("%m:%d %H:%M");
+        let line = format!("{time} IMAP4D({}) [{}] {text}\r\n", self.id, self.peer);
+        self.server.log.put(line.into_bytes());
+    }
+
+    /// Is a login without TLS taken from this client?
+    pub(super) fn may_log_in(&self) -> bool {
+        plain_login_allowed(self.config().registry.global.plain_login, self.peer)
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> End {
+        loop {
+            // Answers to commands that came together go out together.
+            if memchr::memchr(b'\n', connection.waiting()).is_none() && connection.flush().await.is_err() {
+                return End::Silent;
+            }
+            let deadline = if self.account.is_some() { Instant::now() + IDLE_FOR } else { self.login_until };
+            let incoming = tokio::select! {
+                incoming = wire::command(connection, deadline) => incoming,
+                _ = self.stopping.wait_for(|stopping| *stopping) => {
+                    return End::Bye("the server is being stopped, connect again in a moment");
+                }
+            };
+            let ended = match incoming {
+                Ok(incoming) => self.request(connection, incoming).await,
+                Err(Unread::Refused(tag)) => {
+                    let tag = tag.map_or_else(|| "*".to_owned(), |tag| tag.0);
+                    connection.answer(format!("{tag} BAD [TOOBIG] a literal is too long\r\n"));
+                    self.mistake()
+                }
+                Err(unread) => Some(unread.into()),
+            };
+            if let Some(end) = ended {
+                return end;
+            }
+        }
+    }
+
+    /// One more mistake of the client; the last one ends the session.
+    fn mistake(&mut self) -> Option<End> {
+        self.mistakes += 1;
+        (self.mistakes >= MISTAKES_MAX).then_some(End::Bye("too many commands that are none"))
+    }
+
+    async fn request(&mut self, connection: &mut Connection, bytes: Vec<u8>) -> Option<End> {
+        if self.account.is_none() {
+            self.commands += 1;
+            if self.commands > STRANGER_COMMANDS_MAX {
+                return Some(End::Bye("log in first"));
+            }
+            // People who try a server by hand type this (manual 6-1-2).
+            if bytes.trim_ascii().eq_ignore_ascii_case(b"quit") {
+                return Some(End::Bye("goodbye"));
+            }
+        }
+        match parse::parse(&bytes) {
+            Ok(request) => {
+                self.log(&loggable(&request, &bytes));
+                self.perform(connection, request).await
+            }
+            Err(error) => {
+                self.log("a command that is none");
+                let tag = error.tag.as_ref().map_or("*", |tag| tag.0.as_str());
+                connection.answer(format!("{tag} BAD {}\r\n", error.what));
+                self.mistake()
+            }
+        }
+    }
+
+    /// Performs a command and answers it.
+    async fn perform(&mut self, connection: &mut Connection, request: Request) -> Option<End> {
+        let Request { tag, command } = request;
+        let expunges = may_expunge(&command);
+        let append = matches!(command, Command::Append { .. });
+        let outcome = match (self.allowed(&command), command) {
+            (Err(failed), Command::Append { literal, .. }) => {
+                self.refuse_message(connection, literal, failed).await
+            }
+            (Err(failed), _) => Err(failed),
+            (Ok(()), Command::Authenticate { mechanism, initial }) => {
+                self.authenticate(connection, &mechanism, initial).await
+            }
+            (Ok(()), Command::Append { mailbox, flags, date, literal }) => {
+                self.append(connection, mailbox, flags, date, literal).await
+            }
+            (Ok(()), Command::Idle) => self.idle(connection).await,
+            (Ok(()), Command::Logout) => {
+                connection.answer(format!("* BYE goodbye\r\n{tag} OK LOGOUT completed\r\n"));
+                return Some(End::Silent);
+            }
+            (Ok(()), command) => block_in_place(|| self.execute(command, &mut connection.blocking())),
+        };
+        let synced = match &outcome {
+            Err(Failed::Connection) => return Some(End::Silent),
+            Err(Failed::Bye(why)) => return Some(End::Bye(why)),
+            _ => block_in_place(|| self.tell_news(&mut connection.blocking(), expunges)),
+        };
+        match synced {
+            Err(Failed::Bye(why)) => return Some(End::Bye(why)),
+            Err(Failed::Connection) => return Some(End::Silent),
+            _ => {}
+        }
+        match &outcome {
+            Ok(done) => connection.answer(done.line(&tag.0)),
+            Err(failed) => connection.answer(failed.line(&tag.0).unwrap_or_default()),
+        }
+        match outcome {
+            // A message that the client cannot send is no sign of junk.
+            Err(Failed::Bad(_)) if !append => self.mistake(),
+            _ if self.failures >= FAILURES_MAX => Some(End::Bye("too many failed logins")),
+            _ => None,
+        }
+    }
+
+    fn allowed(&self, command: &Command) -> Result<(), Failed> {
+        let now = match (&self.account, &self.view) {
+            (None, _) => Phase::Stranger,
+            (Some(_), None) => Phase::User,
+            (Some(_), Some(_)) => Phase::Selected,
+        };
+        let needed = phase(command);
+        match needed {
+            Phase::Always => Ok(()),
+            Phase::Stranger if now != Phase::Stranger => {
+                Err(Failed::Bad("you are logged in already".to_owned()))
+            }
+            _ if now >= needed => Ok(()),
+            _ if now == Phase::Stranger => Err(Failed::Bad("log in first".to_owned())),
+            _ => Err(Failed::Bad("select a mailbox first".to_owned())),
+        }
+    }
+
+    /// Commands that need nothing more from the client.
+    fn execute(&mut self, command: Command, out: &mut Blocking<'_>) -> Outcome {
+        match command {
+            Command::Capability => {
+                write!(out, "* CAPABILITY {}\r\n", self.capabilities())?;
+                done("CAPABILITY completed")
+            }
+            Command::Noop => done("NOOP completed"),
+            Command::Id(_) => {
+                out.write_all(b"* ID (\"name\" \"imaild\")\r\n")?;
+                done("ID completed")
+            }
+            Command::Starttls => Err(Failed::Bad("TLS is not available here".to_owned())),
+            Command::Compress(_) => Err(Failed::Bad("compression is not available".to_owned())),
+            Command::Enable(_) => Err(Failed::Bad("there is nothing to enable".to_owned())),
+            Command::Login { user, password } => self.login(&user, &password),
+            Command::Select(mailbox) => self.select(out, &mailbox, false),
+            Command::Examine(mailbox) => self.select(out, &mailbox, true),
+            Command::Create(mailbox) => self.create(&mailbox),
+            Command::Delete(mailbox) => self.delete(&mailbox),
+            Command::Rename { from, to } => self.rename(&from, &to),
+            Command::Subscribe(mailbox) => self.subscribe(&mailbox, true),
+            Command::Unsubscribe(mailbox) => self.subscribe(&mailbox, false),
+            Command::List(pattern) => self.list(out, &pattern),
+            Command::Lsub(pattern) => self.lsub(out, &pattern),
+            Command::Namespace => {
+                out.write_all(b"* NAMESPACE ((\"\" \".\")) NIL NIL\r\n")?;
+                done("NAMESPACE completed")
+            }
+            Command::Status { mailbox, items } => self.status(out, &mailbox, &items),
+            Command::Check => self.check(),
+            Command::Close => self.close(),
+            Command::Unselect => {
+                self.view = None;
+                done("UNSELECT completed")
+            }
+            Command::Expunge => self.expunge(None),
+            Command::UidExpunge(set) => self.expunge(Some(&set)),
+            Command::Search { numbering, charset, key } => {
+                self.search(out, numbering, charset.as_deref(), &key)
+            }
+            Command::Fetch { numbering, set, items } => self.fetch(out, numbering, &set, items),
+            Command::Store { numbering, set, operation, silent, flags } => {
+                self.store(out, numbering, &set, operation, silent, &flags)
+            }
+            Command::Copy { numbering, set, mailbox } => self.copy(numbering, &set, &mailbox),
+            Command::Move { numbering, set, mailbox } => self.move_messages(out, numbering, &set, &mailbox),
+            // These need the connection and are performed elsewhere.
+            Command::Authenticate { .. } | Command::Append { .. } | Command::Idle | Command::Logout => {
+                Err(Failed::Bad("this cannot be done here".to_owned()))
+            }
+        }
+    }
+
+    /// What this server can do for this client now.
+    pub(super) fn capabilities(&self) -> String {
+        let login = match &self.account {
+            Some(_) => "",
+            None if self.may_log_in() => " AUTH=PLAIN AUTH=LOGIN",
+            None => " LOGINDISABLED",
+        };
+        format!("IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE UIDPLUS CHILDREN UNSELECT MOVE{login}")
+    }
+
+    /// Who is logged in.
+    pub(super) fn user(&self) -> Result<&Account, Failed> {
+        self.account.as_ref().ok_or_else(|| Failed::Bad("log in first".to_owned()))
+    }
+
+    /// The user's mailboxes.
+    pub(super) fn folders(&self) -> Result<Folders<'_>, Failed> {
+        Ok(Folders::new(&self.server.hub, &self.user()?.dir))
+    }
+
+    /// The selected mailbox.
+    pub(super) fn selected(&mut self) -> Result<&mut View, Failed> {
+        self.view.as_mut().ok_or_else(|| Failed::Bad("select a mailbox first".to_owned()))
+    }
+
+    /// The selected mailbox, if it may be changed.
+    pub(super) fn changeable(&mut self) -> Result<&mut View, Failed> {
+        let view = self.selected()?;
+        match view.read_only {
+            true => Err(Failed::no("the mailbox was opened with EXAMINE and cannot be changed")),
+            false => Ok(view),
+        }
+    }
+
+    /// How large a mailbox may get.
+    pub(super) fn mailbox_size_max(&self) -> Option<u64> {
+        self.config().registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX)
+    }
+
+    /// Looks at the selected mailbox and tells what changed.
+    pub(super) fn tell_news(&mut self, out: &mut Blocking<'_>, expunges: bool) -> Result<(), Failed> {
+        let Some(view) = &mut self.view else { return Ok(()) };
+        let open = view.open.clone();
+        let news = open.with(|mailbox| match mailbox.refresh(GLANCE) {
+            Ok(_) => view.update(mailbox, expunges),
+            // The next command that needs the mailbox says what is wrong with it.
+            Err(_) => News::default(),
+        });
+        self.tell(out, &news)
+    }
+
+    /// Tells what changed.
+    pub(super) fn tell(&self, out: &mut Blocking<'_>, news: &News) -> Result<(), Failed> {
+        if news.lost {
+            return Err(Failed::Bye("the mailbox was made anew, connect again"));
+        }
+        match &self.view {
+            Some(view) => Ok(view.tell(news, out)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name of a mailbox that a client sent.
+pub(super) fn mailbox_name(name: &super::command::WireMailbox) -> Result<MailboxName, Failed> {
+    MailboxName::from_wire(&name.0).map_err(|error| Failed::No("CANNOT", error.to_string()))
+}
+
+/// A command as it stands in the log: its first line, without secrets; literals stand behind the first line.
+fn loggable(request: &Request, bytes: &[u8]) -> String {
+    match &request.command {
+        Command::Login { user, .. } => format!("{} LOGIN {}", request.tag, printable(user)),
+        Command::Authenticate { mechanism, .. } => format!("{} AUTHENTICATE {mechanism}", request.tag),
+        _ => printable(bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default()),
+    }
+}
+
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LOGGED_MAX).collect()
+}

@@ -1,0 +1,333 @@
+//! What a client knows of its selected mailbox, and telling it what changed.
+//!
+//! A [`View`] is the list of UIDs as the client knows it; a message's sequence number is its place in it. The list is shared with the
+//! mailbox and with every other session that knows the same messages. [`View::update`] compares it with the mailbox, and the [`News`] are
+//! the untagged answers (RFC 3501 §7.3, §7.4): removals only where the client may be told of them (§7.4.1), until then a removed message
+//! keeps its number.
+//!
+//! # Failure
+//! A mailbox that was made anew, or whose UIDs do not continue, cannot be told as changes: [`News::lost`] ends the connection.
+
+use super::command::Numbering;
+use super::outcome::Failed;
+use super::reply;
+use super::sequence::SequenceSet;
+use crate::mailbox::Open;
+use layout::limits::KEYWORDS_MAX;
+use layout::mailbox::{FlagChange, Mailbox, MailboxError};
+use layout::mbx::record::{Record, flag};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a look for news waits for another program's lock: the news come with the next command.
+pub const GLANCE: Duration = Duration::from_millis(100);
+
+/// The flags by their bits, in the order in which they are written.
+const FLAGS: [(u32, &str); 5] = [
+    (flag::ANSWERED, "\\Answered"),
+    (flag::FLAGGED, "\\Flagged"),
+    (flag::DELETED, "\\Deleted"),
+    (flag::SEEN, "\\Seen"),
+    (flag::DRAFT, "\\Draft"),
+];
+
+/// The selected mailbox as the client knows it.
+pub struct View {
+    /// The mailbox.
+    pub open: Arc<Open>,
+    /// Whether it was opened with EXAMINE.
+    pub read_only: bool,
+    /// The UIDVALIDITY that the client was told.
+    pub uidvalidity: u32,
+    uids: Arc<Vec<u32>>,
+    modseq: u64,
+    keywords: Vec<String>,
+    /// UIDs that are recent in this session: ranges, ascending, both ends included.
+    recent: Vec<(u32, u32)>,
+}
+
+/// A message's flags as they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Sequence number.
+    pub number: u32,
+    /// UID.
+    pub uid: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// Bits of the view's keywords.
+    pub keywords: u32,
+}
+
+/// What the client must be told.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The mailbox is another one: the session cannot go on.
+    pub lost: bool,
+    /// Numbers for EXPUNGE, in the order of telling: each is the number at its moment.
+    expunged: Vec<u32>,
+    /// The new count of messages.
+    exists: Option<usize>,
+    keywords: bool,
+    flags: Vec<Marks>,
+}
+
+impl View {
+    /// The view of a mailbox that was just looked at.
+    pub fn new(open: Arc<Open>, mailbox: &mut Mailbox, read_only: bool) -> View {
+        let mut view = View {
+            open,
+            read_only,
+            uidvalidity: mailbox.uidvalidity(),
+            uids: mailbox.uids(),
+            modseq: mailbox.modseq(),
+            keywords: mailbox.keywords().to_vec(),
+            recent: Vec::new(),
+        };
+        view.claim(mailbox, 0);
+        view
+    }
+
+    /// How many messages there are.
+    pub fn count(&self) -> usize {
+        self.uids.len()
+    }
+
+    /// The UIDs; a message's number is its index plus one.
+    pub fn uids(&self) -> &Arc<Vec<u32>> {
+        &self.uids
+    }
+
+    /// The names of the keyword bits.
+    pub fn keywords(&self) -> &[String] {
+        &self.keywords
+    }
+
+    /// How many messages are recent.
+    pub fn recent_count(&self) -> usize {
+        let below = |uid: u32| self.uids.partition_point(|known| *known < uid);
+        let above = |uid: u32| self.uids.partition_point(|known| *known <= uid);
+        self.recent.iter().map(|(first, last)| above(*last) - below(*first)).sum()
+    }
+
+    /// Is this message recent?
+    pub fn is_recent(&self, uid: u32) -> bool {
+        self.recent.iter().any(|(first, last)| (*first..=*last).contains(&uid))
+    }
+
+    /// Makes the messages above `known` that nobody was told of recent ones of this session.
+    fn claim(&mut self, mailbox: &mut Mailbox, known: u32) {
+        let before = match self.read_only {
+            true => mailbox.recent_mark(),
+            // Without the lock they stay recent for the next session; too many is better than none.
+            false => mailbox.claim_recent(GLANCE).unwrap_or_else(|_| mailbox.recent_mark()),
+        };
+        let first = before.max(known).saturating_add(1);
+        let Some(last) = self.uids.last().copied().filter(|last| *last >= first) else { return };
+        match self.recent.last_mut() {
+            Some(range) if range.1.checked_add(1) == Some(first) => range.1 = last,
+            _ => self.recent.push((first, last)),
+        }
+    }
+
+    /// Takes over what changed. Without `expunges` messages that are gone keep their numbers for now.
+    pub fn update(&mut self, mailbox: &mut Mailbox, expunges: bool) -> News {
+        let mut news = News::default();
+        if mailbox.uidvalidity() != self.uidvalidity {
+            return News { lost: true, ..news };
+        }
+        let last = self.uids.last().copied().unwrap_or(0);
+        let current = mailbox.uids();
+        if !Arc::ptr_eq(&current, &self.uids) {
+            self.compare(&current, expunges, &mut news);
+        }
+        if news.exists.is_some() {
+            self.claim(mailbox, last);
+        }
+        if mailbox.keywords().len() != self.keywords.len() {
+            self.keywords = mailbox.keywords().to_vec();
+            news.keywords = true;
+        }
+        if mailbox.modseq() != self.modseq {
+            let known = mailbox.messages().take_while(|record| record.uid.get() <= last);
+            let changed = known.filter(|record| record.modseq.get() > self.modseq);
+            news.flags = changed.filter_map(|record| self.marks(record)).collect();
+            self.modseq = mailbox.modseq();
+        }
+        news
+    }
+
+    /// Compares the two lists of UIDs, both ascending.
+    fn compare(&mut self, current: &Arc<Vec<u32>>, expunges: bool, news: &mut News) {
+        let mut rest = current.as_slice();
+        let mut gone = 0u32;
+        let mut expunged = Vec::new();
+        for (index, uid) in self.uids.iter().enumerate() {
+            match rest {
+                [first, after @ ..] if first == uid => rest = after,
+                _ => {
+                    expunged.push(index as u32 + 1 - gone);
+                    gone += 1;
+                }
+            }
+        }
+        let last = self.uids.last().copied().unwrap_or(0);
+        if rest.first().is_some_and(|first| *first <= last) {
+            news.lost = true;
+            return;
+        }
+        if gone == 0 || expunges {
+            self.uids = current.clone();
+            news.expunged = expunged;
+        } else if !rest.is_empty() {
+            self.uids = Arc::new(self.uids.iter().chain(rest).copied().collect());
+        }
+        news.exists = (!rest.is_empty()).then_some(self.uids.len());
+    }
+
+    /// A record's flags, if the client knows the message.
+    pub fn marks(&self, record: &Record) -> Option<Marks> {
+        let uid = record.uid.get();
+        let index = self.uids.binary_search(&uid).ok()?;
+        Some(Marks {
+            number: index as u32 + 1,
+            uid,
+            flags: record.flags.get(),
+            keywords: record.keywords.get(),
+        })
+    }
+
+    /// Changes flags of messages that the client knows and tells it what others changed before; the client's own change is not among the news.
+    pub fn change_flags(
+        &mut self,
+        mailbox: &mut Mailbox,
+        uids: &[(u32, u32)],
+        change: &FlagChange,
+        patience: Duration,
+    ) -> Result<News, MailboxError> {
+        mailbox.refresh(patience)?;
+        let news = self.update(mailbox, false);
+        let before = mailbox.modseq();
+        mailbox.change_flags(uids, change, patience)?;
+        // Another program may have changed something in between; then all of it is told again, which harms nobody.
+        let now = mailbox.modseq();
+        let ours =
+            |range: &(u32, u32)| mailbox.range(range.0, range.1).any(|record| record.modseq.get() == now);
+        if now == before + 1 && uids.iter().any(ours) {
+            self.modseq = now;
+        }
+        Ok(news)
+    }
+
+    /// The messages that a command names, as ranges of indices into the list of UIDs.
+    pub fn select(&self, numbering: Numbering, set: &SequenceSet) -> Result<Vec<Range<usize>>, Failed> {
+        if numbering == Numbering::Uid {
+            let last = self.uids.last().copied().unwrap_or(0);
+            let index = |range: std::ops::RangeInclusive<u32>| {
+                let from = self.uids.partition_point(|uid| uid < range.start());
+                from..self.uids.partition_point(|uid| uid <= range.end())
+            };
+            return Ok(set.resolve(last).ranges().map(index).filter(|range| !range.is_empty()).collect());
+        }
+        let count = u32::try_from(self.count()).unwrap_or(u32::MAX);
+        if set.exceeds(count) {
+            return Err(Failed::Bad("there is no message of that number".to_owned()));
+        }
+        let index = |range: std::ops::RangeInclusive<u32>| *range.start() as usize - 1..*range.end() as usize;
+        Ok(set.resolve(count).ranges().map(index).collect())
+    }
+
+    /// The UIDs of indices, as the mailbox takes them. Between two UIDs of the view there is no message that is not in it.
+    pub fn uid_ranges(&self, ranges: &[Range<usize>]) -> Vec<(u32, u32)> {
+        let uids = |range: &Range<usize>| match self.uids.get(range.clone())? {
+            [first, .., last] => Some((*first, *last)),
+            [only] => Some((*only, *only)),
+            [] => None,
+        };
+        ranges.iter().filter_map(uids).collect()
+    }
+
+    /// `(\Answered ...)`: the flags that messages can have, and `\*` where clients may add keywords (RFC 3501 §7.1).
+    pub fn write_flag_names(&self, out: &mut Vec<u8>, permanent: bool) {
+        let names = FLAGS.iter().map(|(_, name)| *name).chain(self.keywords.iter().map(String::as_str));
+        let more = (permanent && self.keywords.len() < KEYWORDS_MAX).then_some("\\*");
+        out.push(b'(');
+        if !permanent || !self.read_only {
+            write_words(out, names.chain(more));
+        }
+        out.push(b')');
+    }
+
+    /// `FLAGS (...)` of a message.
+    pub fn write_marks(&self, out: &mut Vec<u8>, marks: &Marks) {
+        let flags = FLAGS.iter().filter(|(bit, _)| marks.flags & bit != 0).map(|(_, name)| *name);
+        let recent = self.is_recent(marks.uid).then_some("\\Recent");
+        let keywords = self.keywords.iter().enumerate().filter(|(bit, _)| marks.keywords >> bit & 1 != 0);
+        out.extend_from_slice(b"FLAGS (");
+        write_words(out, flags.chain(recent).chain(keywords.map(|(_, name)| name.as_str())));
+        out.push(b')');
+    }
+
+    /// `* 2 FETCH (UID 7 FLAGS (...))`.
+    pub fn write_fetch_marks(&self, out: &mut Vec<u8>, marks: &Marks) {
+        out.extend_from_slice(b"* ");
+        reply::number(out, u64::from(marks.number));
+        out.extend_from_slice(b" FETCH (UID ");
+        reply::number(out, u64::from(marks.uid));
+        out.push(b' ');
+        self.write_marks(out, marks);
+        out.extend_from_slice(b")\r\n");
+    }
+
+    /// Tells the news.
+    pub fn tell(&self, news: &News, out: &mut impl Write) -> io::Result<()> {
+        let mut line = Vec::new();
+        for number in &news.expunged {
+            line.clear();
+            line.extend_from_slice(b"* ");
+            reply::number(&mut line, u64::from(*number));
+            line.extend_from_slice(b" EXPUNGE\r\n");
+            out.write_all(&line)?;
+        }
+        if let Some(exists) = news.exists {
+            write!(out, "* {exists} EXISTS\r\n* {} RECENT\r\n", self.recent_count())?;
+        }
+        if news.keywords {
+            line.clear();
+            line.extend_from_slice(b"* FLAGS ");
+            self.write_flag_names(&mut line, false);
+            line.extend_from_slice(b"\r\n* OK [PERMANENTFLAGS ");
+            self.write_flag_names(&mut line, true);
+            line.extend_from_slice(b"] there is a new keyword\r\n");
+            out.write_all(&line)?;
+        }
+        for marks in &news.flags {
+            line.clear();
+            self.write_fetch_marks(&mut line, marks);
+            out.write_all(&line)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_words<'a>(out: &mut Vec<u8>, words: impl Iterator<Item = &'a str>) {
+    for (index, word) in words.enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(word.as_bytes());
+    }
+}
+
+/// The records of some UIDs, ascending; `None` for messages that are gone.
+pub fn records(mailbox: &Mailbox, uids: &[u32]) -> Vec<Option<Record>> {
+    let (Some(first), Some(last)) = (uids.first(), uids.last()) else { return Vec::new() };
+    let mut found = mailbox.range(*first, *last).peekable();
+    let record = |uid: &u32| {
+        while found.next_if(|record| record.uid.get() < *uid).is_some() {}
+        found.next_if(|record| record.uid.get() == *uid).copied()
+    };
+    uids.iter().map(record).collect()
+}
