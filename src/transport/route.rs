@@ -296,3 +296,151 @@ impl<'a> Walk<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layout::disk::sim::SimDisk;
+    use layout::registry::doc::Doc;
+    use layout::registry::model::Registry;
+    use layout::root::Root;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const REGISTRY: &str = r"[Global]
+HostName=mail.example.jp
+TopDir=C:\IMail
+[Domains\192.0.2.10]
+Official=mail.example.jp
+Aliases=multi:example.jp
+[Domains\$virtual001]
+Official=example.org
+[Domains\mail.example.jp]
+Address=192.0.2.10
+TopDir=C:\IMail
+[Domains\mail.example.jp\Users\root]
+[Domains\mail.example.jp\Users\Mike]
+[Domains\mail.example.jp\Users\ann]
+[Domains\mail.example.jp\Users\mr-fred]
+[Domains\mail.example.jp\Users\fwd]
+[Domains\mail.example.jp\Users\copy]
+[Domains\mail.example.jp\Users\away]
+[Domains\mail.example.jp\Users\lost]
+[Domains\mail.example.jp\Users\loop]
+[Domains\mail.example.jp\Users\_aliases]
+postmaster=root
+sales=mike, ann@example.jp; x@example.net
+mixed=sales,ANN
+ann-work=mike
+circle=circle2
+circle2=circle
+self=self,mike
+staff=C:\IMail\staff.list
+oldstaff=C:\Elsewhere\staff.list
+gone=C:\IMail\gone.lst
+fax=|C:\fax\fax.exe -x
+imailsrv=|C:\IMail\imailsrv.exe mail.example.jp
+news=news
+odd=a|b
+nowhere=nobody-here,nor-here
+[Domains\example.org]
+Address=$virtual001
+TopDir=C:\IMail\example_org
+[Domains\example.org\Users\bob]
+[Domains\example.org\Users\_aliases]
+nobody=bob
+; end of registry.ini, keep this line last
+";
+
+    fn config() -> Config {
+        let disk = SimDisk::new();
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        let top = root.domain(root.top().clone());
+        let seed_user = |id: &str, file: &str, text: &[u8]| {
+            let dir = top.user(&layout::name::UserId::parse(id).unwrap());
+            disk.seed(&root.find(dir.path(), file), text);
+        };
+        seed_user("fwd", "forward.ima", b"ann, y@example.net\r\n\0");
+        seed_user("copy", "forward.ima", b".,ann");
+        seed_user("away", "forward.ima", b"NUL");
+        seed_user("lost", "forward.ima", b"no-such-user");
+        seed_user("loop", "forward.ima", b"loop2,loop");
+        seed_user("mike", "Work.mbx", b"");
+        disk.seed(
+            &root.find(root.top(), "staff.list"),
+            b"; people\r\nmike\r\nMike@example.jp\r\n\r\nz@example.net\r\n",
+        );
+        disk.seed(&root.find(&root.find(&root.find(root.top(), "Lists"), "news"), "users.lst"), b"");
+        let (doc, complaints) = Doc::parse(REGISTRY.as_bytes().to_vec());
+        assert!(complaints.is_empty(), "{complaints:?}");
+        Config::new(&root, Registry::from_doc(&doc))
+    }
+
+    /// Mailboxes, then addresses elsewhere, then what waits.
+    fn show(outcome: Result<Routed, Unroutable>) -> String {
+        match outcome {
+            Err(error) => format!("{error:?}"),
+            Ok(routed) => {
+                let mut parts: Vec<String> = routed.mailboxes.iter().map(|m| format!("{m:?}")).collect();
+                parts.extend(routed.remote);
+                parts.extend(routed.waiting.into_iter().map(|w| format!("waits {w}")));
+                parts.extend(routed.discarded.then(|| "discarded".to_owned()));
+                parts.join(" ")
+            }
+        }
+    }
+
+    #[test]
+    fn where_addresses_lead() {
+        let config = config();
+        const MIKE: &str = "Mike@mail.example.jp/INBOX";
+        const ANN: &str = "ann@mail.example.jp/INBOX";
+        for (address, expected) in [
+            ("mike@mail.example.jp", MIKE.to_owned()),
+            ("MIKE@EXAMPLE.JP", MIKE.to_owned()),
+            ("postmaster", "root@mail.example.jp/INBOX".to_owned()),
+            ("postmaster@mail.example.jp", "root@mail.example.jp/INBOX".to_owned()),
+            ("sales@example.jp", format!("{MIKE} {ANN} x@example.net")),
+            ("mixed@example.jp", format!("{MIKE} {ANN} x@example.net")),
+            ("ann-work@example.jp", MIKE.to_owned()),
+            ("mike-work@example.jp", "Mike@mail.example.jp/work".to_owned()),
+            ("mike-WORK@example.jp", "Mike@mail.example.jp/WORK".to_owned()),
+            ("mike-new@example.jp", MIKE.to_owned()),
+            ("mike-../x@example.jp", MIKE.to_owned()),
+            ("mike-nul@example.jp", "discarded".to_owned()),
+            ("mr-fred@example.jp", "mr-fred@mail.example.jp/INBOX".to_owned()),
+            ("mr-fred-a@example.jp", "mr-fred@mail.example.jp/INBOX".to_owned()),
+            ("fwd@example.jp", format!("{ANN} y@example.net")),
+            ("copy@example.jp", format!("{ANN} copy@mail.example.jp/INBOX")),
+            ("away@example.jp", "discarded".to_owned()),
+            ("lost@example.jp", "lost@mail.example.jp/INBOX".to_owned()),
+            ("loop@example.jp", "loop@mail.example.jp/INBOX".to_owned()),
+            ("circle@example.jp", "UnknownUser".to_owned()),
+            ("self@example.jp", MIKE.to_owned()),
+            ("staff@example.jp", format!("{MIKE} z@example.net")),
+            ("oldstaff@example.jp", format!("{MIKE} z@example.net")),
+            ("fax@example.jp", "waits fax@mail.example.jp".to_owned()),
+            ("nowhere@example.jp", "UnknownUser".to_owned()),
+            ("nobody-here@example.jp", "UnknownUser".to_owned()),
+            ("bob@example.org", "bob@example.org/INBOX".to_owned()),
+            ("anything@example.org", "bob@example.org/INBOX".to_owned()),
+            ("x@example.com", "NotLocal(\"example.com\")".to_owned()),
+            ("x@", "NotLocal(\"\")".to_owned()),
+            ("@example.jp", "Syntax".to_owned()),
+            ("x", "Syntax".to_owned()),
+            ("../../etc/passwd@example.jp", "UnknownUser".to_owned()),
+        ] {
+            assert_eq!(show(route(&config, address, false)), expected, "{address}");
+        }
+        for address in [
+            "news@example.jp",
+            "news-bounce@example.jp",
+            "imailsrv@example.jp",
+            "odd@example.jp",
+            "gone@example.jp",
+        ] {
+            assert!(matches!(route(&config, address, false), Err(Unroutable::Unavailable(_))), "{address}");
+        }
+        assert_eq!(show(route(&config, "mike-new@example.jp", true)), "Mike@mail.example.jp/new");
+    }
+}

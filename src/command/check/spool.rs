@@ -2,54 +2,19 @@
 
 use super::{Area, Report};
 use layout::disk::Kind;
-use layout::name::SpoolId;
 use layout::root::Root;
+use layout::spool::id::{Found, Role, recognize};
 use std::collections::BTreeMap;
 
 /// Younger files may be in the middle of a reception; IMail itself drops locks after this time (8.2 guide).
 const SETTLED: i64 = 3600 * 1_000_000_000;
-/// What messages are called after their number, by kind (guide 7.1 and 8.2; the error kinds have two spellings).
-const EXTENSIONS: [&str; 9] = ["smd", "smp", "fwd", "fwp", "lst", "tmp", "gse", "gsp", "gsc"];
 /// Ours: where numbers of messages go on.
 const NEXT_ID: &str = "next.id";
-
-/// What the name of a file in the spool says.
-#[derive(Debug, PartialEq, Eq)]
-enum Name {
-    /// A letter and a message's number and kind.
-    Part(char, SpoolId, String),
-    /// A lock, or a file in the middle of a rewrite.
-    Lock,
-    /// Ours.
-    Own,
-    /// Anything else.
-    Other,
-}
-
-fn parse(name: &str) -> Name {
-    let lower = name.to_ascii_lowercase();
-    if lower == NEXT_ID {
-        return Name::Own;
-    }
-    if lower.starts_with('_')
-        && lower.rsplit_once('.').is_some_and(|(_, extension)| extension.starts_with('~'))
-    {
-        return Name::Lock;
-    }
-    let mut chars = lower.chars();
-    let (Some(letter), Some((stem, extension))) = (chars.next(), chars.as_str().split_once('.')) else {
-        return Name::Other;
-    };
-    match SpoolId::parse(stem) {
-        Some(id) if EXTENSIONS.contains(&extension) => Name::Part(letter, id, extension.to_owned()),
-        _ => Name::Other,
-    }
-}
 
 /// The files of one message.
 #[derive(Default)]
 struct Parts {
-    letters: Vec<char>,
+    roles: Vec<Role>,
     /// When the youngest of them was changed.
     modified: i64,
 }
@@ -62,32 +27,28 @@ pub(super) fn check(root: &Root, report: &mut Report) {
         Err(error) => return report.finding(Area::Spool, format!("{dir}: {error}")),
     };
     let mut messages: BTreeMap<String, Parts> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.kind == Kind::File) {
+    for entry in entries.iter().filter(|entry| entry.kind == Kind::File && entry.name != NEXT_ID) {
         let name = entry.name.to_string_lossy();
         let Some(modified) = modified(root, &name) else { continue };
-        let age = disk.now() - modified;
-        match parse(&name) {
-            Name::Part(letter, ..) => {
-                let parts =
-                    messages.entry(name.chars().skip(1).collect::<String>().to_lowercase()).or_default();
-                parts.letters.push(letter);
+        match recognize(&name) {
+            Some(Found::Item(role, item)) => {
+                let parts = messages.entry(item.key()).or_default();
+                parts.roles.push(role);
                 parts.modified = parts.modified.max(modified);
             }
-            Name::Lock if age >= SETTLED => {
+            Some(Found::Stem(..)) if disk.now() - modified >= SETTLED => {
                 report.finding(
                     Area::Spool,
                     format!("{dir}/{name}: a lock that nobody holds any more: remove it"),
                 );
             }
-            Name::Lock | Name::Own => {}
-            Name::Other => {
-                report.note(Area::Spool, format!("{dir}/{name}: no part of a message; it is left alone"))
-            }
+            Some(Found::Stem(..)) => {}
+            None => report.note(Area::Spool, format!("{dir}/{name}: no part of a message; it is left alone")),
         }
     }
     for (name, parts) in &messages {
         if disk.now() - parts.modified >= SETTLED
-            && let Some(what) = incomplete(&parts.letters)
+            && let Some(what) = incomplete(&parts.roles)
         {
             report.finding(Area::Spool, format!("{dir}: message {name}: {what}"));
         }
@@ -100,9 +61,10 @@ fn modified(root: &Root, name: &str) -> Option<i64> {
 }
 
 /// What is wrong with a message that has these files and that nobody works on.
-fn incomplete(letters: &[char]) -> Option<&'static str> {
-    let has = |letter| letters.contains(&letter);
-    match (has('q'), has('d'), has('t')) {
+fn incomplete(roles: &[Role]) -> Option<&'static str> {
+    let has = |role| roles.contains(&role);
+    let has_envelope = has(Role::Queued) || has(Role::Held);
+    match (has_envelope, has(Role::Data), has(Role::Arriving)) {
         (true, true, _) => None,
         (true, false, _) => Some("its D file is gone: there is nothing to send; remove the Q file"),
         (false, true, _) => {
@@ -121,22 +83,6 @@ mod tests {
     use layout::disk::real::RealDisk;
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
-
-    #[test]
-    fn names() {
-        let id = SpoolId::parse("7c1e0000b0010c44").unwrap();
-        for (name, expected) in [
-            ("D7c1e0000b0010c44.SMD", Name::Part('d', id, "smd".into())),
-            ("q7C1E0000B0010C44.gse", Name::Part('q', id, "gse".into())),
-            ("_7c1e0000b0010c44.~MD", Name::Lock),
-            ("next.id", Name::Own),
-            ("T0001.unknown", Name::Other),
-            ("D7c1e.SMD", Name::Other),
-            ("", Name::Other),
-        ] {
-            assert_eq!(parse(name), expected, "{name}");
-        }
-    }
 
     #[test]
     fn half_messages_are_found_when_they_are_old() {

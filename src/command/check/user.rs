@@ -9,6 +9,7 @@ use layout::password::Stored;
 use layout::registry::alias::{Alias, classify};
 use layout::registry::model::{Domain, User, flags};
 use layout::root::UserDir;
+use layout::user::last_login::LastLogin;
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -84,16 +85,18 @@ fn settings(
         ("Flags", flag_names(user.flags)),
         ("Most bytes", limit(size, format!("{} ({size})", human(size)))),
         ("Most messages", limit(messages, messages.to_string())),
-        ("Last login", user.last_login.map_or("not known".to_owned(), time)),
     ];
     let Some(dir) = dir else {
         all.push(("Directory", "leads nowhere on this machine".to_owned()));
         return all;
     };
+    let last = LastLogin::read(&tree.root, dir);
+    let last = last.map(|login| format!("{} ({})", time(login.time), login.protocol));
+    all.push(("Last login", last.or(user.last_login.map(time)).unwrap_or("not known".to_owned())));
     all.push(("Directory", dir.path().to_string()));
     let forward =
         addresses::forward_of(tree, dir).map_or_else(|error| error.to_string(), |all| all.join(", "));
-    all.push(("Forward", forward));
+    all.push(("Forward", if forward.is_empty() { "none".to_owned() } else { forward }));
     for found in dir.mailboxes().unwrap_or_default() {
         let text = match inspect(&tree.root.shared_disk(), &found.file) {
             Ok(seen) => format!("{}: {} messages, {}", found.name.text(), seen.messages, human(seen.bytes)),
