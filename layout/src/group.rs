@@ -123,16 +123,15 @@ impl Group {
 
     fn of_line(&self, line: &[u8]) -> Vec<String> {
         let line = text::without_nul(line);
-        let line = line.strip_prefix(UTF8_BOM).unwrap_or(&line);
         match self.encoding {
             TextEncoding::CodePage(code_page) => {
                 // The file as a whole is no UTF-8, whatever a single line looks like.
-                match text::decode_strict(line, code_page) {
+                match text::decode_strict(&line, code_page) {
                     Some(text) => members_of(&text),
-                    None => members_of(&text::decode(line, code_page).0),
+                    None => members_of(&text::decode(&line, code_page).0),
                 }
             }
-            _ => members_of(&String::from_utf8_lossy(line)),
+            _ => members_of(&String::from_utf8_lossy(&line)),
         }
     }
 }
@@ -148,7 +147,8 @@ fn same(a: &str, b: &str) -> bool {
 
 /// The addresses of one line.
 fn members_of(line: &str) -> Vec<String> {
-    let line = line.trim();
+    // A byte order mark in front of an address is lost when its line becomes the first.
+    let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     if line.starts_with([';', '#']) {
         return Vec::new();
     }
@@ -226,7 +226,7 @@ mod tests {
         let mut empty = group(b"");
         empty.add("a@b").unwrap();
         assert_eq!(empty.write(), b"a@b\r\n");
-        for bad in ["", " a@b", "a@b,c@d", "a@b\r\nc@d", "#a", "A <a@b>", "a b"] {
+        for bad in ["", " a@b", "a@b,c@d", "a@b\r\nc@d", "#a", "A <a@b>", "a b", "\u{feff}a"] {
             assert!(matches!(empty.add(bad), Err(GroupError::Address(_))), "{bad:?}");
         }
         assert!(matches!(group(b"\x8e\x52 <a@b>").add("\u{e9}@x"), Err(GroupError::Encoding(_))));

@@ -91,9 +91,9 @@ impl Forward {
     }
 }
 
-/// Without blanks at its ends.
+/// Without blanks at its ends. A byte order mark is one: at the file's begin it would be lost.
 fn trim(element: &str) -> &str {
-    element.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+    element.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\0' | '\u{feff}'))
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(write(&forward(true, &["a@b", "c@d"])).unwrap(), b".,a@b,c@d\r\n");
         assert_eq!(write(&forward(false, &["a@b"])).unwrap(), b"a@b\r\n");
         assert_eq!(write(&forward(true, &[])).unwrap(), b"");
-        for bad in ["", ".", "a,b", "a;b", "a\r\nb", " a", "a\0"] {
+        for bad in ["", ".", "a,b", "a;b", "a\r\nb", " a", "a\0", "\u{feff}a"] {
             assert!(matches!(write(&forward(false, &[bad])), Err(ForwardError::Address(_))), "{bad:?}");
         }
         let page = TextEncoding::CodePage(CodePage::Japanese);
