@@ -3,9 +3,11 @@
 //! In the order in which a message passes through: [`serve`] accepts the client, [`config`] knows the registry, [`account`] the users; [`smtp`]
 //! takes the message, [`transport`] decides where it goes, [`mailbox`] stores it; [`access`] gives it to its reader, with the help of
 //! [`message`]; [`logs`] tells what happened.
+//! [`command`] is the command line, and what it does besides serving.
 
 pub mod access;
 pub mod account;
+pub mod command;
 pub mod config;
 pub mod logs;
 pub mod mailbox;

@@ -1,2 +1,5 @@
 //! The `imaild` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    imaild::command::main()
+}

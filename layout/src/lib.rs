@@ -2,9 +2,11 @@
 //! No sockets, no async runtime.
 
 pub mod disk;
+pub mod group;
 pub mod index;
 pub mod limits;
 pub mod lock;
+pub mod logline;
 pub mod mailbox;
 pub mod mbx;
 pub mod name;
@@ -12,4 +14,6 @@ pub mod password;
 pub mod path;
 pub mod registry;
 pub mod root;
+pub mod spool;
 pub mod text;
+pub mod user;

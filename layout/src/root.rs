@@ -325,6 +325,34 @@ impl UserDir {
         self.root.find(&self.dir, "forward.ima")
     }
 
+    /// Moves the directory of a user who was deleted to `users/.deleted/<id>.<time>` (UTC), and gives the new place;
+    /// `None` if there was no directory. Nothing there is ever removed by a program. No user ID begins with a dot, so
+    /// the place is nobody's.
+    pub fn move_to_deleted(&self) -> io::Result<Option<TreePath>> {
+        /// Directories of one user that may be put away within one second.
+        const SAME_SECOND_MAX: u32 = 1000;
+        let disk = self.root.disk();
+        if !matches!(disk.stat(&self.dir), Ok((_, Kind::Directory))) {
+            return Ok(None);
+        }
+        let users = self.dir.parent();
+        let deleted = self.root.find(&users, ".deleted");
+        if disk.stat(&deleted).is_err() {
+            disk.make_dir(&deleted)?;
+            disk.copy_owner(&users, &deleted)?;
+        }
+        let time = chrono::DateTime::from_timestamp_nanos(disk.now()).format("%Y%m%d-%H%M%S");
+        let place = deleted.join(format!("{}.{time}", self.dir.name().to_lowercase()));
+        let free = (0..SAME_SECOND_MAX)
+            .map(|number| if number == 0 { place.clone() } else { place.with_suffix(&format!(".{number}")) })
+            .find(|place| disk.stat(place).is_err())
+            .ok_or(io::ErrorKind::AlreadyExists)?;
+        disk.rename(&self.dir, &free)?;
+        disk.sync_dir(&deleted)?;
+        disk.sync_dir(&users)?;
+        Ok(Some(free))
+    }
+
     /// A file of the user that has a fixed name.
     pub fn file(&self, name: &'static str) -> TreePath {
         self.root.find(&self.dir, name)
@@ -467,6 +495,24 @@ mod tests {
             user.mailbox(&MailboxName::from_wire(b"a.c").unwrap()).below(),
             Path::new("users/u/A/C.mbx")
         );
+    }
+
+    #[test]
+    fn a_deleted_users_directory_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(Arc::new(crate::disk::real::RealDisk::new()), dir.path());
+        let user = root.domain(root.top().clone()).user(&UserId::parse("mike").unwrap());
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            std::fs::create_dir_all(dir.path().join("users/mike")).unwrap();
+            std::fs::write(dir.path().join("users/mike/main.mbx"), "mail").unwrap();
+            let place = user.move_to_deleted().unwrap().unwrap();
+            assert!(place.below().to_str().unwrap().starts_with("users/.deleted/mike."), "{place}");
+            assert_eq!(std::fs::read(place.full().join("main.mbx")).unwrap(), b"mail");
+            places.push(place);
+        }
+        assert_ne!(places[0], places[1]);
+        assert_eq!(user.move_to_deleted().unwrap(), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A mailbox on the simulated disk: the machine stops at every single write, and whatever the disk then holds, nothing that was
 //! acknowledged is missing, nothing torn is served, and the next operation works.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use layout::disk::Disk as _;
 use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::index::journal::Token;

@@ -1,6 +1,8 @@
 //! How fast a large registry is read and changed. Run with
 //! `cargo test --release -p layout --test registry_speed -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use layout::registry::doc::{Doc, END_LINE};
 use layout::registry::model::{Registry, user_path};
 use std::fmt::Write;

@@ -15,12 +15,12 @@ pub use plain::plain_login_allowed;
 
 use crate::config::{Config, Live};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use layout::disk::{Open, replace};
 use layout::name::{MailboxName, UserId};
 use layout::password::{self, Stored};
 use layout::registry::model::{self, User, flags};
 use layout::registry::store::{self, StoreError};
 use layout::root::{Root, UserDir};
+use layout::user::last_login::LastLogin;
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -169,7 +169,7 @@ impl Accounts {
         }
     }
 
-    /// Writes down that the user logged in, by whatever protocol: `login.last` in the user's directory holds Unix seconds and the protocol.
+    /// Writes down that the user logged in, by whatever protocol: see [`layout::user::last_login`].
     pub fn record_login(&self, account: &Account, protocol: &str) {
         let key = format!("{}@{}", account.id, account.domain);
         {
@@ -183,21 +183,11 @@ impl Accounts {
             logins.insert(key, Instant::now());
         }
         let root = self.live.now().root().clone();
-        if let Err(error) = write_login(&root, &account.dir, protocol) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let login = LastLogin { time, protocol: protocol.to_owned() };
+        if let Err(error) = login.write(&root, &account.dir) {
             tracing::warn!(user = %account.id, %error, "the last login could not be written down");
         }
-    }
-}
-
-fn write_login(root: &Root, dir: &UserDir, protocol: &str) -> std::io::Result<()> {
-    dir.make()?;
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let text = format!("{seconds:012} {protocol:4}\n");
-    let file = dir.file("login.last");
-    // The text always has the same length, so it can be overwritten where it stands; a lost login time is no loss.
-    match root.disk().open(&file, Open::Change) {
-        Ok(handle) if handle.stamp()?.size == text.len() as u64 => handle.write_at(text.as_bytes(), 0),
-        _ => replace(root.disk(), &file, text.as_bytes()),
     }
 }
 

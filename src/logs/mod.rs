@@ -10,14 +10,20 @@
 //! [`WAITING_MAX`] lines wait; more are dropped and counted.
 
 use layout::disk::{Disk, Handle, Open};
+use layout::name::SpoolId;
 use layout::path::TreePath;
+use layout::registry::model::LogTo;
 use layout::root::Root;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 /// The most lines that wait for the disk.
 pub const WAITING_MAX: usize = 100_000;
+
+/// The longest text of a line, in characters.
+const TEXT_MAX: usize = 512;
 
 /// Where log lines go.
 #[derive(Clone)]
@@ -37,6 +43,17 @@ impl Log {
             tracing::error!(%error, "the thread that writes logs could not be started");
         }
         Log { lines, dropped: Arc::default() }
+    }
+
+    /// Writes one event in the form of IMail's lines: `MM:DD HH:MM TAG(id) [address] text`.
+    pub fn line(&self, to: LogTo, tag: &str, id: SpoolId, address: Option<IpAddr>, text: &str) {
+        if to != LogTo::Sys {
+            return;
+        }
+        let now = chrono::Local::now().format("%m:%d %H:%M");
+        let address = address.map(|address| format!("[{address}] ")).unwrap_or_default();
+        let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect();
+        self.put(format!("{now} {tag}({id}) {address}{text}\r\n").into_bytes());
     }
 
     /// Hands a whole line over, with its line end. Never waits.

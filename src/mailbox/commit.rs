@@ -157,12 +157,15 @@ fn append(disk: &dyn Disk, groups: &[(Arc<Open>, Vec<Job>)]) -> Vec<Result<Vec<A
     }
     let mut stored = append_all(disk, &mut appends, ROUND_PATIENCE).into_iter();
     drop(appends);
-    let outcome = |((open, _), state): (&(Arc<Open>, Vec<Job>), Option<MutexGuard<'_, State>>)| match state {
-        Some(state) => {
-            open.tell(&state.mailbox);
-            stored.next().unwrap_or(Err(MailboxError::Changed))
-        }
-        None => Err(MailboxError::Locked(open.file.to_string())),
-    };
-    groups.iter().zip(held).map(outcome).collect()
+    let mut outcomes = Vec::new();
+    for ((open, _), state) in groups.iter().zip(held) {
+        outcomes.push(match state {
+            Some(state) => {
+                open.tell(&state.mailbox);
+                stored.next().unwrap_or(Err(MailboxError::Changed))
+            }
+            None => Err(MailboxError::Locked(open.file.to_string())),
+        });
+    }
+    outcomes
 }

@@ -1,10 +1,426 @@
-//! Receiving mail: the SMTP service (RFC 5321).
+//! Receiving mail: the SMTP service (RFC 5321), with IMail's greeting and words.
+//!
+//! [`command`] is the grammar, [`reply`] the words, [`data`] the message's bytes, [`receive`] makes a message of them; the session here ties
+//! them together: one command after the other, answers of pipelined commands sent together (RFC 2920).
+//!
+//! # Failure
+//! A session that fails ends alone; a message that got no `250` is not ours.
+//!
+//! # Limits
+//! The constants below; the size of a message by the domain's setting, at most [`MESSAGE_MAX`].
 
+pub mod command;
+pub mod data;
+pub mod receive;
+pub mod reply;
+
+use crate::account::{Account, LoginError, plain_login_allowed};
+use crate::config::Config;
 use crate::serve::Server;
-use crate::serve::connection::Connection;
+use crate::serve::connection::{Connection, ReadError};
+use crate::smtp::receive::Origin;
+use crate::transport::{Arrival, Recipient};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use command::{Bad, Command};
+use data::Unstuffer;
+use layout::limits::MESSAGE_MAX;
+use layout::spool::id::ConnectionId;
+use reply::text;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest command line: RFC 5321 asks for 512, real clients send longer parameters.
+const LINE_MAX: usize = 2048;
+/// The longest line of an authentication exchange (RFC 4954 §4).
+const AUTH_LINE_MAX: usize = 12_288;
+/// How long a client may be silent (RFC 5321 §4.5.3.2.7).
+const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
+/// How long for the next piece of a message.
+const DATA_PATIENCE: Duration = Duration::from_secs(180);
+/// After so many errors the connection ends.
+const ERRORS_MAX: u32 = 20;
+/// After so many failed logins the connection ends.
+const LOGINS_MAX: u32 = 5;
+/// The most recipients of a message, whatever the setting: RFC 5321 §4.5.3.1.8 asks for at least 100.
+const RECIPIENTS_MAX: usize = 10_000;
+
+/// What to do after a command.
+enum Flow {
+    Go,
+    End,
+}
+
+struct Session {
+    server: Arc<Server>,
+    /// Port 587: nothing without a login.
+    submission: bool,
+    id: ConnectionId,
+    hello: Option<(String, bool)>,
+    account: Option<Account>,
+    sender: Option<String>,
+    recipients: Vec<Recipient>,
+    errors: u32,
+    failed_logins: u32,
+}
 
 /// Serves one client.
-pub async fn session(_server: Arc<Server>, connection: Connection, _submission: bool) {
+pub async fn session(server: Arc<Server>, mut connection: Connection, submission: bool) {
+    let id = match tokio::task::block_in_place(|| server.transport.connection_id()) {
+        Ok(id) => id,
+        Err(error) => {
+            tracing::error!(%error, "no id for a connection: the spool cannot be written");
+            connection.answer(format!("{}\r\n", text::NOT_STORED));
+            return connection.close().await;
+        }
+    };
+    let mut session = Session {
+        server,
+        submission,
+        id,
+        hello: None,
+        account: None,
+        sender: None,
+        recipients: Vec::new(),
+        errors: 0,
+        failed_logins: 0,
+    };
+    let (peer, local) = (connection.peer(), connection.local_ip());
+    session.log_at(local, &format!("connect {} port {}", connection.peer_ip(), peer.port()));
+    let greeting = greeting(&session.server.live.now(), local);
+    connection.answer(format!("{greeting}\r\n"));
+    session.run(&mut connection).await;
     connection.close().await;
+}
+
+/// `220 <host> (IMail 12 1-1) NT-ESMTP Server X1` (manual 6-1-2), or the admin's text behind the host.
+fn greeting(config: &Config, local: std::net::IpAddr) -> String {
+    let host = config.host_name(local);
+    match &config.registry.services.smtpd.hello_message {
+        Some(text) => format!("220 {host} {text}"),
+        None => format!("220 {host} (IMail 12 1-1) NT-ESMTP Server X1"),
+    }
+}
+
+impl Session {
+    async fn run(&mut self, connection: &mut Connection) {
+        let mut stopping = self.server.stopping();
+        loop {
+            if connection.waiting().is_empty() && connection.flush().await.is_err() {
+                return;
+            }
+            let line = tokio::select! {
+                line = connection.line(LINE_MAX, COMMAND_PATIENCE) => line,
+                _ = stopping.wait_for(|stopping| *stopping) => {
+                    return connection.answer(format!("{}\r\n", text::STOPPING));
+                }
+            };
+            let line = match line {
+                Ok(line) => line,
+                Err(ReadError::Slow) => return connection.answer(format!("{}\r\n", text::SLOW)),
+                Err(ReadError::TooLong) => return connection.answer(format!("{}\r\n", text::LINE)),
+                Err(ReadError::Closed | ReadError::Io(_)) => return,
+            };
+            let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+            match self.command(connection, &line).await {
+                Ok(Flow::Go) => {}
+                Ok(Flow::End) | Err(_) => return,
+            }
+            if self.errors > ERRORS_MAX {
+                return connection.answer(format!("{}\r\n", text::JUNK));
+            }
+        }
+    }
+
+    async fn command(&mut self, connection: &mut Connection, line: &str) -> Result<Flow, ReadError> {
+        let command = match command::parse(line) {
+            Ok(command) => command,
+            Err(bad) => {
+                self.log(connection, line);
+                let answer = match bad {
+                    Bad::Unknown => text::UNKNOWN.to_owned(),
+                    Bad::Argument(what) => format!("501 5.5.4 {what}"),
+                    Bad::Parameter => text::PARAMETER.to_owned(),
+                };
+                self.refuse(connection, &answer);
+                return Ok(Flow::Go);
+            }
+        };
+        if matches!(command, Command::Hello { .. } | Command::Mail { .. } | Command::Rcpt { .. }) {
+            self.log(connection, line);
+        }
+        match command {
+            Command::Hello { name, extended } => self.hello(connection, name, extended),
+            Command::Mail { sender, size } => self.mail(connection, sender, size),
+            Command::Rcpt { recipient } => self.rcpt(connection, recipient),
+            Command::Data => return self.data(connection).await,
+            Command::Auth { mechanism, initial } => return self.auth(connection, &mechanism, initial).await,
+            Command::Reset => {
+                self.reset();
+                connection.answer(format!("{}\r\n", text::RESET));
+            }
+            Command::Noop => connection.answer(format!("{}\r\n", text::NOOP)),
+            Command::Help => connection.answer(format!("{}\r\n", text::HELP)),
+            Command::Verify(_) => connection.answer(format!("{}\r\n", text::VERIFY)),
+            Command::Expand(_) => self.refuse(connection, text::EXPAND),
+            Command::Quit => {
+                connection.answer(format!("{}\r\n", text::GOODBYE));
+                return Ok(Flow::End);
+            }
+        }
+        Ok(Flow::Go)
+    }
+
+    fn reset(&mut self) {
+        self.sender = None;
+        self.recipients.clear();
+    }
+
+    /// An error reply: counted, and in the log without its code.
+    fn refuse(&mut self, connection: &mut Connection, answer: &str) {
+        self.errors += 1;
+        let words = answer.splitn(3, ' ').nth(2).unwrap_or(answer);
+        self.log(connection, &format!("ERR {words}"));
+        connection.answer(format!("{answer}\r\n"));
+    }
+
+    fn hello(&mut self, connection: &mut Connection, name: String, extended: bool) {
+        self.reset();
+        let config = self.server.live.now();
+        let host = config.host_name(connection.local_ip());
+        if extended {
+            let size = size_max(&config, connection.local_ip()).unwrap_or(0);
+            let mut lines = vec![
+                format!("{host} says hello"),
+                format!("SIZE {size}"),
+                "8BITMIME".to_owned(),
+                "PIPELINING".to_owned(),
+                "ENHANCEDSTATUSCODES".to_owned(),
+            ];
+            if plain_login_allowed(config.registry.global.plain_login, connection.peer_ip()) {
+                lines.extend(["AUTH LOGIN PLAIN".to_owned(), "AUTH=LOGIN".to_owned()]);
+            }
+            let last = lines.len() - 1;
+            for (index, line) in lines.iter().enumerate() {
+                connection.answer(format!("250{}{line}\r\n", if index == last { ' ' } else { '-' }));
+            }
+        } else {
+            connection.answer(format!("250 {host} says hello\r\n"));
+        }
+        self.hello = Some((name, extended));
+    }
+
+    fn mail(&mut self, connection: &mut Connection, sender: String, size: Option<u64>) {
+        if self.hello.is_none() || self.sender.is_some() {
+            return self.refuse(connection, text::SEQUENCE);
+        }
+        if self.submission && self.account.is_none() {
+            return self.refuse(connection, text::AUTH_REQUIRED);
+        }
+        let max = size_max(&self.server.live.now(), connection.local_ip()).unwrap_or(MESSAGE_MAX);
+        if size.is_some_and(|size| size > max) {
+            return self.refuse(connection, text::TOO_LARGE);
+        }
+        self.sender = Some(sender);
+        connection.answer(format!("{}\r\n", text::OK));
+    }
+
+    fn rcpt(&mut self, connection: &mut Connection, recipient: String) {
+        if self.sender.is_none() {
+            return self.refuse(connection, text::SEQUENCE);
+        }
+        let config = self.server.live.now();
+        let max = match config.registry.services.smtp.max_recipients as usize {
+            0 => RECIPIENTS_MAX,
+            max => max.min(RECIPIENTS_MAX),
+        };
+        if self.recipients.len() >= max {
+            return self.refuse(connection, text::RECIPIENTS);
+        }
+        let trusted = self.account.is_some();
+        let routed =
+            tokio::task::block_in_place(|| self.server.transport.recipient(&config, &recipient, trusted));
+        match routed {
+            Ok(routed) => {
+                self.recipients.push(routed);
+                connection.answer(format!("250 2.1.5 ok its for <{recipient}>\r\n"));
+            }
+            Err(refusal) => self.refuse(connection, &refusal),
+        }
+    }
+
+    async fn data(&mut self, connection: &mut Connection) -> Result<Flow, ReadError> {
+        let Some(sender) = self.sender.clone() else {
+            self.refuse(connection, text::SEQUENCE);
+            return Ok(Flow::Go);
+        };
+        if self.recipients.is_empty() {
+            self.refuse(connection, text::NO_RECIPIENT);
+            return Ok(Flow::Go);
+        }
+        let transport = &self.server.transport;
+        let id = tokio::task::block_in_place(|| transport.message_id(&mut self.id))?;
+        connection.answer(format!("{}\r\n", text::DATA));
+        connection.flush().await?;
+
+        let config = self.server.live.now();
+        let max = size_max(&config, connection.local_ip()).unwrap_or(MESSAGE_MAX);
+        let (helo, extended) = self.hello.clone().unwrap_or_default();
+        let origin = Origin {
+            id,
+            helo,
+            extended,
+            client: connection.peer_ip(),
+            host: config.host_name(connection.local_ip()).to_owned(),
+            authenticated: self.account.is_some(),
+            sender,
+        };
+        let mut incoming = self.server.transport.incoming(origin.clone(), max);
+        let mut unstuffer = Unstuffer::default();
+        let mut piece = Vec::new();
+        loop {
+            connection.readable(DATA_PATIENCE).await?;
+            let (used, done) = unstuffer.feed(connection.waiting(), &mut piece);
+            connection.skip(used);
+            // In memory most of the time; a large message goes to the spool, which blocks.
+            if incoming.goes_to_disk(piece.len()) {
+                tokio::task::block_in_place(|| incoming.write(&piece));
+            } else {
+                incoming.write(&piece);
+            }
+            piece.clear();
+            if done {
+                break;
+            }
+        }
+        let arrival = Arrival {
+            origin,
+            recipients: std::mem::take(&mut self.recipients),
+            account: self.account.as_ref().map(|account| format!("{}@{}", account.id, account.domain)),
+        };
+        self.sender = None;
+        if unstuffer.bare_lf {
+            self.refuse(connection, text::BARE_LF);
+            return Ok(Flow::Go);
+        }
+        match self.server.transport.accept(&config, arrival, incoming).await {
+            Ok(()) => connection.answer(format!("{}\r\n", text::QUEUED)),
+            Err(refusal) => self.refuse(connection, &refusal),
+        }
+        Ok(Flow::Go)
+    }
+
+    async fn auth(
+        &mut self,
+        connection: &mut Connection,
+        mechanism: &str,
+        initial: Option<String>,
+    ) -> Result<Flow, ReadError> {
+        let config = self.server.live.now();
+        if self.hello.is_none() || self.account.is_some() || self.sender.is_some() {
+            self.refuse(connection, text::SEQUENCE);
+            return Ok(Flow::Go);
+        }
+        if !plain_login_allowed(config.registry.global.plain_login, connection.peer_ip()) {
+            self.refuse(connection, text::AUTH_PRIVATE);
+            return Ok(Flow::Go);
+        }
+        let offered = match mechanism {
+            "PLAIN" => match exchange(connection, "", initial).await? {
+                Some(bytes) => plain_credentials(&bytes),
+                None => None,
+            },
+            "LOGIN" => {
+                let name = exchange(connection, "VXNlcm5hbWU6", initial).await?;
+                match name {
+                    Some(name) => exchange(connection, "UGFzc3dvcmQ6", None).await?.and_then(|password| {
+                        Some((String::from_utf8(name).ok()?, String::from_utf8(password).ok()?))
+                    }),
+                    None => None,
+                }
+            }
+            _ => {
+                self.refuse(connection, text::AUTH_MECHANISM);
+                return Ok(Flow::Go);
+            }
+        };
+        let Some((name, password)) = offered else {
+            self.refuse(connection, text::BASE64);
+            return Ok(Flow::Go);
+        };
+        let local = connection.local_ip();
+        let login = tokio::task::block_in_place(|| {
+            let login = self.server.accounts.login(local, &name, &password, false);
+            if let Ok(account) = &login {
+                self.server.accounts.record_login(account, "SMTP");
+            }
+            login
+        });
+        match login {
+            Ok(account) => {
+                self.log(
+                    connection,
+                    &format!("Authenticated {}@{}, session treated as local.", account.id, account.domain),
+                );
+                self.account = Some(account);
+                connection.answer(format!("{}\r\n", text::AUTHENTICATED));
+            }
+            Err(LoginError::Unavailable) => self.refuse(connection, text::NOT_STORED),
+            Err(LoginError::Refused) => {
+                let shown: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+                self.log(connection, &format!("ERR authentication failed for {shown}"));
+                self.failed_logins += 1;
+                self.errors += 1;
+                if self.failed_logins >= LOGINS_MAX {
+                    connection.answer(format!("{}\r\n", text::AUTH_ENOUGH));
+                    return Ok(Flow::End);
+                }
+                connection.answer(format!("{}\r\n", text::AUTH_FAILED));
+            }
+        }
+        Ok(Flow::Go)
+    }
+
+    fn log(&self, connection: &Connection, text: &str) {
+        self.log_at(connection.peer_ip(), text);
+    }
+
+    fn log_at(&self, address: std::net::IpAddr, text: &str) {
+        self.server.transport.log(&self.server.live.now(), self.id.id(), address, text);
+    }
+}
+
+/// The largest message that is taken on this address of ours; `None`: no limit of the admin's.
+fn size_max(config: &Config, local: std::net::IpAddr) -> Option<u64> {
+    let max = config.domain_at(local).map_or(0, |domain| domain.max_message_size);
+    (max > 0).then(|| max.min(MESSAGE_MAX))
+}
+
+/// Asks with a challenge and reads the answer, unless the client sent it along. `None`: cancelled, or not base64.
+async fn exchange(
+    connection: &mut Connection,
+    challenge: &str,
+    initial: Option<String>,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let answer = match initial {
+        // An empty initial response is written "=" (RFC 4954 section 4).
+        Some(initial) if initial == "=" => String::new(),
+        Some(initial) => initial,
+        None => {
+            connection.answer(format!("334 {challenge}\r\n"));
+            connection.flush().await?;
+            let line = connection.line(AUTH_LINE_MAX, COMMAND_PATIENCE).await?;
+            String::from_utf8_lossy(&line).trim().to_owned()
+        }
+    };
+    Ok(BASE64.decode(answer).ok())
+}
+
+/// Name and password of SASL PLAIN (RFC 4616); an authorization name must be the same user or empty.
+pub(crate) fn plain_credentials(bytes: &[u8]) -> Option<(String, String)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut parts = text.split('\0');
+    let (authorization, name, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let same = authorization.is_empty() || authorization.eq_ignore_ascii_case(name);
+    (same && parts.next().is_none()).then(|| (name.to_owned(), password.to_owned()))
 }

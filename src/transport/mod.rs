@@ -1,22 +1,320 @@
-//! Where mail goes.
+//! Where mail goes: [`route`] decides, this module stores.
+//!
+//! A message whose every recipient is a mailbox here goes straight into the mailboxes and is durable before its `250`. Whatever cannot be stored
+//! at once, and whatever is for somewhere else, waits in the spool under IMail's names, and [`queue`] tries it again.
+//!
+//! # Failure
+//! Either everything about a message is durable, in mailboxes or in the spool, or its sender is told to come again.
 
-use crate::config::Live;
+pub mod incoming;
+pub mod queue;
+pub mod route;
+
+use crate::config::{Config, Live};
 use crate::logs::Log;
 use crate::mailbox::Hub;
+use crate::mailbox::commit::Outcome;
 use crate::serve::Options;
+use crate::smtp::receive::{HOPS_MAX, Origin, hops};
+use crate::smtp::reply::text;
+use incoming::Incoming;
+use layout::index::journal::Token;
+use layout::limits::RETURNABLE_MAILBOX_MAX;
+use layout::mailbox::Appended;
+use layout::mbx::compose::{NewMessage, Source, Way};
+use layout::mbx::header;
+use layout::name::SpoolId;
+use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
+use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
+use layout::spool::store::{Body, Store};
+use route::{MailboxTarget, Routed, Unroutable, route};
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
 
 /// Routing and delivery.
-pub struct Transport {}
+pub struct Transport {
+    inner: Arc<Inner>,
+}
+
+/// What deliveries and the queue share.
+struct Inner {
+    live: Arc<Live>,
+    hub: Arc<Hub>,
+    log: Log,
+    store: Store,
+    ids: IdSource,
+    /// Wakes the queue.
+    wake: tokio::sync::Notify,
+}
+
+/// A recipient that was accepted.
+#[derive(Debug)]
+pub struct Recipient {
+    /// The address as the client gave it.
+    pub address: String,
+    /// Everybody who gets the mail.
+    pub routed: Routed,
+}
+
+/// A message that has come in whole.
+pub struct Arrival {
+    /// Where it came from.
+    pub origin: Origin,
+    /// To whom it goes.
+    pub recipients: Vec<Recipient>,
+    /// The user who sent it after logging in, with domain.
+    pub account: Option<String>,
+}
+
+/// A copy for one mailbox, under way.
+struct Copy {
+    target: MailboxTarget,
+    address: String,
+    answer: oneshot::Receiver<Outcome>,
+}
 
 impl Transport {
-    /// Starts what runs in the background.
-    pub fn start(
-        _live: &Arc<Live>,
-        _hub: &Arc<Hub>,
-        _log: &Log,
-        _options: &Options,
-    ) -> std::io::Result<Transport> {
-        Ok(Transport {})
+    /// Opens the spool and starts the queue, unless the options leave it out.
+    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, options: &Options) -> io::Result<Transport> {
+        let root = live.now().root().clone();
+        let store = Store::new(&root)?;
+        let ids = IdSource::new(root.shared_disk(), store.dir());
+        let (live, hub, log, wake) = (live.clone(), hub.clone(), log.clone(), tokio::sync::Notify::new());
+        let inner = Arc::new(Inner { live, hub, log, store, ids, wake });
+        if options.services.is_empty() || options.services.contains(&crate::serve::Service::Queue) {
+            tokio::spawn(queue::run(inner.clone()));
+        }
+        Ok(Transport { inner })
+    }
+
+    /// A line of the receiving service.
+    pub fn log(&self, config: &Config, id: SpoolId, address: IpAddr, text: &str) {
+        self.inner.log(config, "SMTPD", id, Some(address), text);
+    }
+
+    /// Ids for a connection.
+    pub fn connection_id(&self) -> io::Result<ConnectionId> {
+        self.inner.ids.connection()
+    }
+
+    /// The id of the connection's next message.
+    pub fn message_id(&self, connection: &mut ConnectionId) -> io::Result<SpoolId> {
+        self.inner.ids.message(connection)
+    }
+
+    /// Takes or refuses a recipient; the refusal is the reply. `trusted`: the client logged in.
+    pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, String> {
+        let routed = match route(config, address, trusted) {
+            Ok(routed) => routed,
+            Err(Unroutable::NotLocal(_)) if trusted => {
+                // It waits in the spool for the queue.
+                Routed { remote: vec![address.to_owned()], ..Routed::default() }
+            }
+            Err(Unroutable::NotLocal(domain)) => {
+                return Err(format!("550 5.7.1 not local host {domain}, not a gateway"));
+            }
+            Err(Unroutable::UnknownUser) => return Err(format!("550 5.1.1 unknown user <{address}>")),
+            Err(Unroutable::Syntax) => return Err(format!("501 5.1.3 <{address}> is no address")),
+            Err(Unroutable::Unavailable(why)) => return Err(format!("451 4.3.0 <{address}>: {why}")),
+        };
+        Ok(Recipient { address: address.to_owned(), routed })
+    }
+
+    /// A place for the bytes of a message that is coming in.
+    pub fn incoming(&self, origin: Origin, size_max: u64) -> Incoming {
+        Incoming::new(self.inner.store.clone(), origin, size_max)
+    }
+
+    /// Makes a message durable wherever it has to go. The refusal is the reply.
+    pub async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), String> {
+        self.inner.accept(config, arrival, incoming).await
+    }
+}
+
+impl Inner {
+    async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), String> {
+        if incoming.is_too_large() {
+            return Err(text::TOO_LARGE.to_owned());
+        }
+        let (source, file) = incoming.finish().map_err(|error| self.failed(&error))?;
+        let begin = source.head().map_err(|error| self.failed(&error))?;
+        if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
+            return Err(text::HOPS.to_owned());
+        }
+        let id = arrival.origin.id;
+        let name = ItemName::new(id, Kind::Mail);
+        let data = self.store.path(Role::Data, &name);
+        self.log(config, "SMTPD", id, Some(arrival.origin.client), &format!("{data} {}", source.len()));
+
+        let (copies, mut waiting) = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
+        let direct = copies.len();
+        let queue = self.store.path(Role::Queued, &name);
+        if direct > 0 {
+            self.log(config, "SMTP-", id, None, &format!("processing {queue}"));
+        }
+        let left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
+        let undelivered = left.len();
+        waiting.extend(left);
+        if !waiting.is_empty() {
+            let stored =
+                tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
+            stored.map_err(|error| self.failed(&error))?;
+            self.wake.notify_one();
+        }
+        if direct > 0 {
+            // 1 is the status of the vendor's sample; 3 for what waits is ours.
+            let status = if undelivered == 0 { 1 } else { 3 };
+            self.log(config, "SMTP-", id, None, &format!("finished {queue} status={status}"));
+        }
+        Ok(())
+    }
+
+    /// Hands the copies for mailboxes to the hub, and tells who has to wait.
+    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> (Vec<Copy>, Vec<Waiting>) {
+        let (mut copies, mut waiting, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        for recipient in &arrival.recipients {
+            for lost in &recipient.routed.lost {
+                self.log(config, "SMTP-", arrival.origin.id, None, &format!("ERR {lost}"));
+            }
+            for target in &recipient.routed.mailboxes {
+                if seen.insert(key(target)) {
+                    let message =
+                        self.message(&arrival.origin.sender, source, &recipient.address, arrival.origin.id);
+                    copies.push(self.submit(config, target, message, &recipient.address, arrival.origin.id));
+                }
+            }
+            for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
+                if seen.insert(address.to_lowercase()) {
+                    let original = Some(recipient.address.clone());
+                    waiting.push(Waiting { address: address.clone(), original, ruled: false });
+                }
+            }
+        }
+        (copies, waiting)
+    }
+
+    fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
+        NewMessage {
+            source: source.clone(),
+            sender: sender.to_owned(),
+            date: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64),
+            way: Way::Delivery { recipient: recipient.to_owned(), id, rule: None },
+            flags: 0,
+            keywords: Vec::new(),
+        }
+    }
+
+    fn submit(
+        &self,
+        config: &Config,
+        target: &MailboxTarget,
+        message: NewMessage,
+        address: &str,
+        id: SpoolId,
+    ) -> Copy {
+        let mailbox = self.hub.open(&target.dir, &target.mailbox);
+        let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
+        let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
+        let answer = self.hub.append(mailbox, message, Some(token), size_max);
+        Copy { target: target.clone(), address: address.to_owned(), answer }
+    }
+
+    /// Waits for the copies, logs them, and gives back those that could not be stored, as recipients for the queue.
+    async fn finish_copies(
+        &self,
+        config: &Config,
+        id: SpoolId,
+        sender: &str,
+        size: u64,
+        copies: Vec<Copy>,
+    ) -> Vec<Waiting> {
+        let mut left = Vec::new();
+        for Copy { target, address, answer } in copies {
+            let failed = match answer.await {
+                Ok(Ok(Appended::Stored(_) | Appended::Before)) => {
+                    let MailboxTarget { domain, user, .. } = &target;
+                    self.log(
+                        config,
+                        "SMTP-",
+                        id,
+                        None,
+                        &format!("ldeliver {domain} {user} (1) <{sender}> {size}"),
+                    );
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the server is stopping".to_owned(),
+            };
+            self.log(config, "SMTP-", id, None, &format!("ERR {}@{}: {failed}", target.user, target.domain));
+            left.push(Waiting {
+                address: mailbox_address(config, &target),
+                original: Some(address),
+                ruled: false,
+            });
+        }
+        left
+    }
+
+    /// Puts a message into the spool for those who have to wait.
+    fn spool(
+        &self,
+        config: &Config,
+        name: &ItemName,
+        arrival: &Arrival,
+        waiting: Vec<Waiting>,
+        source: Source,
+        file: Option<layout::spool::store::Incoming>,
+    ) -> io::Result<()> {
+        let fields = Fields {
+            data: windows_path(config, &name.file(Role::Data)),
+            host: arrival.origin.host.clone(),
+            auth_user: arrival.account.clone().unwrap_or_default(),
+            client_ip: arrival.origin.client.to_string(),
+            helo: arrival.origin.helo.clone(),
+            sender: arrival.origin.sender.clone(),
+            recipients: waiting,
+            ..Fields::default()
+        };
+        let body = match file {
+            Some(file) => Body::Arrived(file),
+            None => Body::Copy(source),
+        };
+        let prepared = self.store.prepare(name, body, &Envelope::new(&fields))?;
+        self.store.commit(vec![prepared])
+    }
+
+    fn failed(&self, error: &io::Error) -> String {
+        tracing::error!(%error, "a message could not be stored");
+        text::NOT_STORED.to_owned()
+    }
+
+    fn log(&self, config: &Config, tag: &str, id: SpoolId, address: Option<IpAddr>, text: &str) {
+        self.log.line(config.registry.services.smtpd.log_to, tag, id, address, text);
+    }
+}
+
+/// One mailbox, by its place.
+fn key(target: &MailboxTarget) -> String {
+    format!("{}/{}", target.dir.path(), target.mailbox.key())
+}
+
+/// The address that leads to this mailbox and nowhere else.
+fn mailbox_address(config: &Config, target: &MailboxTarget) -> String {
+    let MailboxTarget { domain, user, mailbox, .. } = target;
+    match mailbox.is_inbox() {
+        true => format!("{user}@{domain}"),
+        false => format!("{user}{}{}@{domain}", config.registry.global.mailbox_split_char, mailbox.text()),
+    }
+}
+
+/// A spool file's path as the registry spells it, for IMail.
+fn windows_path(config: &Config, file: &str) -> String {
+    match config.registry.global.top_dir.trim_end_matches(['\\', '/']) {
+        "" => config.root().spool().full().join(file).display().to_string(),
+        top => format!("{top}\\spool\\{file}"),
     }
 }

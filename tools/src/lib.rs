@@ -1,1 +1,10 @@
-//! Shared parts of the companion programs.
+//! The companion programs: small programs beside the server that keep IMail's names and switches.
+//!
+//! They work on the data directory alone, so they do their work whether the server runs or not; a running server sees
+//! what they changed by itself.
+//!
+//! * [`adduser`]: adds, changes and deletes users
+//! * [`program`]: what all of them share
+
+pub mod adduser;
+pub mod program;

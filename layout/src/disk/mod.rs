@@ -113,7 +113,7 @@ pub trait Disk: Send + Sync {
     fn map(&self, path: &TreePath) -> io::Result<Private>;
     /// Now, in nanoseconds since 1970, by the clock that stamps are made with.
     fn now(&self) -> i64;
-    /// Gives a new file the owner and mode of an existing one; for tests' disks nothing happens.
+    /// Gives a new file or directory the owner and mode of an existing one; for tests' disks nothing happens.
     fn copy_owner(&self, from: &TreePath, to: &TreePath) -> io::Result<()> {
         let _ = (from, to);
         Ok(())

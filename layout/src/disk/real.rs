@@ -203,7 +203,7 @@ impl Disk for RealDisk {
 
     fn copy_owner(&self, from: &TreePath, to: &TreePath) -> io::Result<()> {
         let source = File::from(self.open_beneath(from, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)?);
-        let target = File::from(self.open_beneath(to, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)?);
+        let target = File::from(self.open_beneath(to, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)?);
         let meta = source.metadata()?;
         target.set_permissions(meta.permissions())?;
         if target.metadata()?.uid() != meta.uid() || target.metadata()?.gid() != meta.gid() {

@@ -27,10 +27,12 @@ mod append;
 mod change;
 mod compact;
 mod folder;
+mod inspect;
 mod read;
 
 pub use append::{AppendJob, Appended, append_all};
 pub use change::FlagChange;
+pub use inspect::{IndexState, Inspection, inspect};
 pub use read::{read_content, read_header};
 
 use crate::disk::{Disk, Handle, Open, Stamp};

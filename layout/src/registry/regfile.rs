@@ -607,8 +607,8 @@ impl Reader<'_> {
         }
         if let Some(rest) = line.strip_prefix('[') {
             self.current = None;
-            let path = rest.strip_suffix(']').filter(|path| !path.is_empty());
-            let path = path.ok_or(
+            let path = rest.strip_suffix(']');
+            let path = path.filter(|path| is_hive_path(path.strip_prefix('-').unwrap_or(path))).ok_or(
                 "a key such as [HKEY_LOCAL_MACHINE\\SOFTWARE\\...]; the values below it are skipped",
             )?;
             match path.strip_prefix('-') {
@@ -617,12 +617,14 @@ impl Reader<'_> {
             }
             return Ok(());
         }
+        // Blanks at the end of the line count if a text goes on on the next one.
+        let line = raw.trim_start_matches(['\u{feff}', ' ', '\t']);
         let (name, text) = match line.strip_prefix('@') {
             Some(rest) => (String::new(), rest),
             None => reg_unquote(line).ok_or("a name in quotes, @, or a key in brackets")?,
         };
         let text = text.trim_start().strip_prefix('=').ok_or("a = behind the name")?.trim_start();
-        let value = self.value(text, raw)?;
+        let value = self.value(text)?;
         let key = self
             .current
             .and_then(|at| tree.keys.get_mut(at))
@@ -636,11 +638,11 @@ impl Reader<'_> {
     }
 
     /// The value behind the `=`; `None` for `-`, which removes it.
-    fn value(&mut self, text: &str, raw: &str) -> Result<Option<Value>, &'static str> {
+    fn value(&mut self, text: &str) -> Result<Option<Value>, &'static str> {
         if text.starts_with('"') {
             let (text, rest) = match reg_unquote(text) {
                 Some((text, rest)) => (text, rest.to_owned()),
-                None => self.text_of_several_lines(raw).ok_or("a closing quote")?,
+                None => self.text_of_several_lines(text).ok_or("a closing quote")?,
             };
             let rest = rest.trim_start();
             return if rest.is_empty() || rest.starts_with(';') {
@@ -689,19 +691,10 @@ impl Reader<'_> {
     /// A text that goes on over line breaks. Gives up, and takes nothing, if no line closes it before what looks like
     /// the next value or key.
     fn text_of_several_lines(&mut self, first: &str) -> Option<(String, String)> {
-        let start = first.find("=").and_then(|_| {
-            // The text begins at the first quote behind the name and the `=`.
-            let (_, after_name) = if clean(first).starts_with('@') {
-                (String::new(), clean(first).get(1..)?)
-            } else {
-                reg_unquote(clean(first))?
-            };
-            Some(after_name.trim_start().strip_prefix('=')?.trim_start().to_owned())
-        })?;
-        let mut whole = start;
+        let mut whole = first.to_owned();
         for taken in 1..=MAX_TEXT_LINES {
             let next = *self.lines.get(self.at + taken - 1)?;
-            if next.starts_with("[HKEY_") || (next.starts_with('"') && next.contains("\"=")) {
+            if next.starts_with("[HK") || (next.starts_with('"') && next.contains("\"=")) {
                 return None;
             }
             whole.push_str("\r\n");
@@ -754,6 +747,16 @@ fn reg_unquote(text: &str) -> Option<(String, &str)> {
         }
         rest = chars.as_str();
     }
+}
+
+/// Does the path begin with a hive, and hold no control character? No other can be a key that IMail made.
+fn is_hive_path(path: &str) -> bool {
+    if path.chars().any(char::is_control) {
+        return false;
+    }
+    let first = path.split('\\').next().unwrap_or_default();
+    matches!(reserved(first), Some(Reserved::Hive))
+        || HIVES.iter().any(|(short, _)| short.eq_ignore_ascii_case(first))
 }
 
 /// The path with the name of its hive spelled out.

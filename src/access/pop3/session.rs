@@ -1,0 +1,434 @@
+//! One client, from the greeting to the end.
+//!
+//! Answers gather while the client's next command is already there, and go out together (RFC 2449 §6.6). Messages that went out
+//! count as read; the marks are written together when the client pauses.
+//!
+//! # Failure
+//! [`End`].
+
+use super::command::{Command, CommandError, Mail, Mechanism};
+use super::drop::Maildrop;
+use super::transaction;
+use crate::account::{Account, LoginError, plain_login_allowed, split_login};
+use crate::serve::Server;
+use crate::serve::connection::{Connection, ReadError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use layout::name::SpoolId;
+use layout::registry::model::LogTo;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+
+/// The longest command line with its line end, in bytes: IMail takes a longer one for an attack (manual of its POP3 service).
+pub const LINE_MAX: usize = 512;
+/// How long a client may be silent (RFC 1939 §3 wants ten minutes at least).
+pub const IDLE_MAX: Duration = Duration::from_secs(600);
+/// So many failed logins end a session.
+pub const FAILED_LOGINS_MAX: u32 = 5;
+/// So many lines without sense, one after the other, end a session.
+pub const JUNK_MAX: u32 = 10;
+/// Sent messages are marked read when the client is silent for so long ...
+const PAUSE: Duration = Duration::from_millis(200);
+/// ... or when there are so many of them.
+const MARK_AT: usize = 256;
+/// How long a mark waits for a mailbox that another program holds, while the client waits too.
+const MARK_PATIENCE: Duration = Duration::from_millis(20);
+/// How long the last marks of a session wait.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// So much of a login name goes into the log.
+const LOGGED_NAME_MAX: usize = 128;
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye.
+    Quit,
+    /// The client was silent for too long.
+    Idle,
+    /// The client sent a line that is too long.
+    LineTooLong,
+    /// The client guessed too often.
+    FailedLogins,
+    /// The client does not speak POP3.
+    Junk,
+    /// The server stops.
+    Stopping,
+    /// The connection broke.
+    Lost,
+}
+
+impl End {
+    /// The last words. What QUIT is answered with depends on what was deleted.
+    fn farewell(&self) -> &'static str {
+        match self {
+            End::Quit | End::Lost => "",
+            End::Idle => "-ERR nothing came for ten minutes; the session ends and nothing was deleted\r\n",
+            End::LineTooLong => "-ERR the line is too long\r\n",
+            End::FailedLogins => "-ERR too many failed logins\r\n",
+            End::Junk => "-ERR too many unknown commands\r\n",
+            End::Stopping => {
+                "-ERR [SYS/TEMP] the server stops; nothing was deleted, connect again in a minute\r\n"
+            }
+        }
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> End {
+        match error {
+            ReadError::Slow => End::Idle,
+            ReadError::TooLong => End::LineTooLong,
+            ReadError::Closed | ReadError::Io(_) => End::Lost,
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> End {
+        End::Lost
+    }
+}
+
+/// The states of RFC 1939 §3; UPDATE is what QUIT does.
+enum State {
+    /// Nobody is logged in; the name that USER gave.
+    Authorization(Option<String>),
+    /// Somebody is.
+    Transaction(Box<Login>),
+}
+
+struct Login {
+    account: Account,
+    drop: Maildrop,
+    deleted: usize,
+}
+
+struct Session {
+    server: Arc<Server>,
+    connection: Connection,
+    stopping: watch::Receiver<bool>,
+    id: SpoolId,
+    state: State,
+    failed_logins: u32,
+    junk: u32,
+}
+
+/// Serves one client.
+pub async fn session(server: Arc<Server>, connection: Connection) {
+    let (stopping, id) = (server.stopping(), server.connection_id());
+    let state = State::Authorization(None);
+    let mut session = Session { server, connection, stopping, id, state, failed_logins: 0, junk: 0 };
+    session.greet();
+    let end = loop {
+        if let Err(end) = session.step().await {
+            break end;
+        }
+    };
+    session.finish(end).await;
+}
+
+impl Session {
+    /// The manual's line (6-1-2), letter for letter, or the admin's text.
+    fn greet(&mut self) {
+        let (local, peer) = (self.connection.local_ip(), self.connection.peer());
+        let port = peer.port();
+        self.log(local, &format!("connect {} port {port}", self.connection.peer_ip()));
+        let config = self.server.live.now();
+        let text = match &config.registry.services.pop3d.hello_message {
+            Some(text) => one_line(text),
+            None => format!("X1 NT-POP3 Server {} (IMail 12 1-1)", config.host_name(local)),
+        };
+        self.connection.answer(format!("+OK {text}\r\n"));
+    }
+
+    /// One command, or all commands on messages that wait.
+    async fn step(&mut self) -> Result<(), End> {
+        let line = self.line().await?;
+        let command = match Command::parse(&line) {
+            Ok(command) => command,
+            Err(error) => return self.refuse_junk(error),
+        };
+        self.junk = 0;
+        let authorized = matches!(self.state, State::Transaction(_));
+        match command {
+            Command::Quit => return Err(self.quit().await),
+            Command::Capa => self.capa(),
+            Command::Mail(command) => self.mail(command)?,
+            _ if authorized => self.connection.answer("-ERR you are logged in already\r\n"),
+            _ if !self.may_log_in() => self.connection.answer(
+                "-ERR from this address a login needs TLS (STARTTLS), which this connection does not have\r\n",
+            ),
+            Command::User(name) => {
+                self.state = State::Authorization(Some(name));
+                self.connection.answer("+OK send your password\r\n");
+            }
+            Command::Pass(password) => match std::mem::replace(&mut self.state, State::Authorization(None)) {
+                State::Authorization(Some(name)) => self.log_in(&name, &password)?,
+                _ => self.connection.answer("-ERR USER comes first\r\n"),
+            },
+            Command::AuthList => self.connection.answer("+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n"),
+            Command::Auth(mechanism, initial) => self.auth(mechanism, initial).await?,
+        }
+        Ok(())
+    }
+
+    fn refuse_junk(&mut self, error: CommandError) -> Result<(), End> {
+        self.junk += 1;
+        if self.junk >= JUNK_MAX {
+            return Err(End::Junk);
+        }
+        self.connection.answer(format!("-ERR {error}\r\n"));
+        Ok(())
+    }
+
+    fn may_log_in(&self) -> bool {
+        let from = self.server.live.now().registry.global.plain_login;
+        plain_login_allowed(from, self.connection.peer_ip())
+    }
+
+    /// RFC 2449. Logins are offered only where they are taken.
+    fn capa(&mut self) {
+        let logins = if self.may_log_in() { "USER\r\nSASL PLAIN LOGIN\r\n" } else { "" };
+        self.connection.answer(format!(
+            "+OK\r\nTOP\r\nUIDL\r\n{logins}PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
+        ));
+    }
+
+    /// The next line. What was answered goes out before we wait for it.
+    async fn line(&mut self) -> Result<Vec<u8>, End> {
+        if memchr::memchr(b'\n', self.connection.waiting()).is_none() {
+            self.connection.flush().await?;
+            self.mark_what_was_sent().await;
+        }
+        if *self.stopping.borrow() {
+            return Err(End::Stopping);
+        }
+        tokio::select! {
+            line = self.connection.line(LINE_MAX, IDLE_MAX) => Ok(line?),
+            _ = self.stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
+        }
+    }
+
+    /// Marks messages read once they were sent: many at a time, for a client that goes on at once does not wait for marks.
+    async fn mark_what_was_sent(&mut self) {
+        let State::Transaction(login) = &mut self.state else { return };
+        let count = login.drop.note_sent();
+        let due = count >= MARK_AT
+            || count > 0 && matches!(self.connection.readable(PAUSE).await, Err(ReadError::Slow));
+        if due {
+            block_in_place(|| login.drop.mark_read(MARK_PATIENCE));
+        }
+    }
+
+    /// Answers a command on messages, and all such commands that wait behind it.
+    fn mail(&mut self, command: Mail) -> Result<(), End> {
+        let State::Transaction(login) = &mut self.state else {
+            self.connection.answer("-ERR log in first\r\n");
+            return Ok(());
+        };
+        let connection = &mut self.connection;
+        block_in_place(|| {
+            login.answer(command, connection)?;
+            while let Some((command, length)) = waiting_mail(connection.waiting()) {
+                connection.skip(length);
+                login.answer(command, connection)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Asks for SASL responses and logs in (RFC 5034).
+    async fn auth(&mut self, mechanism: Mechanism, initial: Option<Vec<u8>>) -> Result<(), End> {
+        let credentials = match mechanism {
+            Mechanism::Plain => {
+                let response = self.response("", initial).await?;
+                response.and_then(|response| plain_credentials(&response))
+            }
+            Mechanism::Login => {
+                let name = self.response("Username:", initial).await?;
+                match name {
+                    Some(name) => self.response("Password:", None).await?.map(|password| (name, password)),
+                    None => None,
+                }
+            }
+        };
+        match credentials {
+            Some((name, password)) => self.log_in(&name, &password),
+            None => self.failed_login("the response was cancelled or is not valid"),
+        }
+    }
+
+    /// The client's response to a prompt; `None` if it is none.
+    async fn response(&mut self, prompt: &str, initial: Option<Vec<u8>>) -> Result<Option<String>, End> {
+        let line = match initial {
+            // An initial response without content (RFC 5034 §4).
+            Some(initial) if initial == b"=" => Vec::new(),
+            Some(initial) => initial,
+            None => {
+                self.connection.answer(format!("+ {}\r\n", STANDARD.encode(prompt)));
+                self.line().await?
+            }
+        };
+        let line = line.trim_ascii();
+        if line.eq_ignore_ascii_case(b"quit") {
+            return Err(self.quit().await);
+        }
+        Ok(STANDARD.decode(line).ok().and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
+
+    fn log_in(&mut self, name: &str, password: &str) -> Result<(), End> {
+        let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
+        let server = &self.server;
+        match block_in_place(|| server.accounts.login(local, name, password, true)) {
+            Ok(account) => {
+                self.log(peer, &format!("logon success for {} {} from {peer}", account.id, account.domain));
+                self.enter(account);
+                Ok(())
+            }
+            Err(error) => {
+                let config = self.server.live.now();
+                let (user, domain) = split_login(name, &config.registry.global.host_delimiters);
+                let domain = domain.unwrap_or(config.host_name(local));
+                self.log(peer, &format!("logon failure for {} {} from {peer}", word(user), word(domain)));
+                self.refuse_login(&error)
+            }
+        }
+    }
+
+    fn refuse_login(&mut self, error: &LoginError) -> Result<(), End> {
+        match error {
+            LoginError::Unavailable => {
+                self.connection.answer(
+                    "-ERR [SYS/PERM] this account has no directory on the server; the administrator has to look at it\r\n",
+                );
+                Ok(())
+            }
+            LoginError::Refused => self.failed_login("[AUTH] the name or the password is wrong"),
+        }
+    }
+
+    fn failed_login(&mut self, reason: &str) -> Result<(), End> {
+        self.failed_logins += 1;
+        if self.failed_logins >= FAILED_LOGINS_MAX {
+            return Err(End::FailedLogins);
+        }
+        self.connection.answer(format!("-ERR {reason}\r\n"));
+        Ok(())
+    }
+
+    /// Takes the view of the user's mailbox. If that does not work the client may try again.
+    fn enter(&mut self, account: Account) {
+        let server = &self.server;
+        let opened = block_in_place(|| {
+            server.accounts.record_login(&account, "POP3");
+            Maildrop::open(server.hub.open(&account.dir, &account.mailbox))
+        });
+        match opened {
+            Ok(drop) => {
+                let mut text = Vec::new();
+                // Writing to memory does not fail.
+                let _ = transaction::summary(&drop, &mut text);
+                self.connection.answer(text);
+                self.state = State::Transaction(Box::new(Login { account, drop, deleted: 0 }));
+            }
+            Err(error) => {
+                tracing::warn!(user = %account.id, %error, "a mailbox could not be opened for POP3");
+                self.connection.answer(format!("-ERR {}\r\n", transaction::reason(&error)));
+            }
+        }
+    }
+
+    /// The UPDATE state: removes what is marked, or nothing. Messages that could not even be sent stay.
+    async fn quit(&mut self) -> End {
+        if self.connection.flush().await.is_err() {
+            return End::Lost;
+        }
+        let State::Transaction(login) = &mut self.state else {
+            self.connection.answer("+OK goodbye\r\n");
+            return End::Quit;
+        };
+        login.drop.note_sent();
+        let removed = block_in_place(|| {
+            let removed = login.drop.expunge();
+            login.drop.mark_read(MARK_PATIENCE);
+            removed
+        });
+        match removed {
+            Ok(count) => {
+                login.deleted = count;
+                self.connection.answer(format!("+OK goodbye, {count} messages deleted\r\n"));
+            }
+            Err(error) => {
+                tracing::warn!(user = %login.account.id, %error, "messages could not be deleted");
+                let reason = transaction::reason(&error);
+                self.connection.answer(format!("-ERR {reason}; nothing was deleted\r\n"));
+            }
+        }
+        End::Quit
+    }
+
+    /// Sends what is left, marks what was sent, says goodbye.
+    async fn finish(mut self, end: End) {
+        self.connection.answer(end.farewell());
+        let flushed = self.connection.flush().await.is_ok() && !matches!(end, End::Lost);
+        if let State::Transaction(login) = &mut self.state {
+            if flushed {
+                login.drop.note_sent();
+            }
+            block_in_place(|| login.drop.mark_read(LAST_PATIENCE));
+            let (user, retrieved, deleted) = (&login.account.id, login.drop.retrieved(), login.deleted);
+            let text = format!("logoff {user} {retrieved} retrieved {deleted} deleted");
+            self.log(self.connection.peer_ip(), &text);
+        }
+        self.connection.close().await;
+    }
+
+    /// A line of the day's log, if the service logs there.
+    fn log(&self, address: std::net::IpAddr, text: &str) {
+        if self.server.live.now().registry.services.pop3d.log_to == LogTo::Sys {
+            let time = chrono::Local::now().format("%m:%d %H:%M");
+            self.server.log.put(format!("{time} POP3D({}) [{address}] {text}\r\n", self.id).into_bytes());
+        }
+    }
+}
+
+impl Login {
+    fn answer(&mut self, command: Mail, connection: &mut Connection) -> Result<(), End> {
+        transaction::answer(&mut self.drop, command, &mut connection.blocking())?;
+        Ok(())
+    }
+}
+
+/// The command on messages that the waiting bytes begin with, and the length of its line.
+fn waiting_mail(waiting: &[u8]) -> Option<(Mail, usize)> {
+    let length = memchr::memchr(b'\n', waiting)? + 1;
+    if length > LINE_MAX {
+        return None;
+    }
+    match Command::parse(waiting.get(..length)?) {
+        Ok(Command::Mail(command)) => Some((command, length)),
+        _ => None,
+    }
+}
+
+/// Name and password of a PLAIN response (RFC 4616). To act for somebody else is not offered.
+fn plain_credentials(response: &str) -> Option<(String, String)> {
+    let mut parts = response.split('\0');
+    let (acting, name, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let own = acting.is_empty() || acting.eq_ignore_ascii_case(name);
+    (own && parts.next().is_none()).then(|| (name.to_owned(), password.to_owned()))
+}
+
+/// An admin's text as one line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A foreign name as one word of a log line.
+fn word(name: &str) -> String {
+    let printable = |c: char| if c.is_control() || c.is_whitespace() { '?' } else { c };
+    name.chars().take(LOGGED_NAME_MAX).map(printable).collect()
+}

@@ -1,0 +1,289 @@
+//! Where aliases, group files and forwards lead: targets that do not exist, and mail that would run in circles.
+
+use super::super::survey::Tree;
+use super::{Area, Report};
+use layout::limits::SETTINGS_FILE_MAX;
+use layout::name::AliasName;
+use layout::path::TreePath;
+use layout::registry::alias::{Alias, classify};
+use layout::registry::model::{AliasEntry, Domain};
+use layout::registry::{fold, same_name};
+use layout::root::UserDir;
+use layout::text;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+/// Most steps that are followed from one name: longer ways are no loop that anybody made.
+const STEPS_MAX: usize = 1000;
+/// The alias that gets mail for unknown names (seen in exports).
+const CATCH_ALL: &str = "nobody";
+/// In `forward.ima`: keep a copy.
+const KEEP: &str = ".";
+
+/// A name that mail can be sent on from. The names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Node {
+    Alias(String, String),
+    User(String, String),
+}
+
+impl Node {
+    fn alias(name: &str, domain: &Domain) -> Node {
+        Node::Alias(fold(name).into_owned(), fold(&domain.name).into_owned())
+    }
+
+    pub(super) fn user(id: &str, domain: &Domain) -> Node {
+        Node::User(fold(id).into_owned(), fold(&domain.name).into_owned())
+    }
+
+    fn address(&self) -> String {
+        let (Node::Alias(name, domain) | Node::User(name, domain)) = self;
+        format!("{name}@{domain}")
+    }
+}
+
+/// Where an address leads first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To another server.
+    Elsewhere,
+    /// On from here.
+    Local(Node),
+    /// To a mailing list.
+    List,
+    /// To nobody of that name.
+    Unknown,
+}
+
+/// Where mail goes on to.
+type Edges = BTreeMap<Node, Vec<Node>>;
+
+pub(super) fn check(tree: &Tree<'_>, report: &mut Report) {
+    let mut edges = Edges::new();
+    for domain in &tree.registry.domains {
+        for entry in domain.aliases.values() {
+            alias(tree, domain, entry, &mut edges, report);
+        }
+        for (id, dir) in tree.user_dirs(domain) {
+            forward(tree, domain, id.as_str(), &dir, &mut edges, report);
+        }
+    }
+    loops(&edges, report);
+}
+
+fn alias(tree: &Tree<'_>, domain: &Domain, entry: &AliasEntry, edges: &mut Edges, report: &mut Report) {
+    let name = format!("{}@{}", entry.name, domain.name);
+    let addresses = match classify(&entry.value) {
+        Alias::Standard(addresses) => addresses,
+        Alias::Group(path) => match group(tree, domain, &path) {
+            Ok(addresses) => addresses,
+            Err(problem) => return report.finding(Area::Alias, format!("{name}: {problem}")),
+        },
+        Alias::Program(_) | Alias::ListServer(_) | Alias::Unclear => return,
+    };
+    let catches_all = domain.alias(CATCH_ALL).is_some();
+    for address in &addresses {
+        match target(tree, domain, address, Some(&entry.name)) {
+            Target::Local(node) => edges.entry(Node::alias(&entry.name, domain)).or_default().push(node),
+            Target::Unknown => {
+                let then = if catches_all { ": its mail goes to nobody's" } else { "" };
+                report.finding(Area::Alias, format!("{name}: {address} does not exist{then}"));
+            }
+            Target::Elsewhere | Target::List => {}
+        }
+    }
+}
+
+/// The members of a group alias, or why they cannot be read.
+pub(super) fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Result<Vec<String>, String> {
+    let Some(file) = tree.group_file(domain, path) else {
+        return Err(format!("its file {path} leads nowhere on this machine: add a line OLD=NEW to [Paths]"));
+    };
+    match entries(tree, &file) {
+        Ok(entries) => Ok(entries),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
+            "its file {file} is not there, so its mail reaches nobody: copy the file, or remove the alias"
+        )),
+        Err(error) => Err(format!("its file {file}: {error}")),
+    }
+}
+
+fn forward(
+    tree: &Tree<'_>,
+    domain: &Domain,
+    id: &str,
+    dir: &UserDir,
+    edges: &mut Edges,
+    report: &mut Report,
+) {
+    let node = Node::user(id, domain);
+    match forward_of(tree, dir) {
+        Ok(addresses) => {
+            for address in addresses.iter().filter(|address| *address != KEEP) {
+                match target(tree, domain, address, None) {
+                    Target::Local(to) => edges.entry(node.clone()).or_default().push(to),
+                    Target::Unknown => {
+                        report.finding(
+                            Area::User,
+                            format!("{}: forwards to {address}, which does not exist", node.address()),
+                        );
+                    }
+                    Target::Elsewhere | Target::List => {}
+                }
+            }
+        }
+        Err(error) => report.finding(Area::User, format!("{}: {error}", dir.forward())),
+    }
+}
+
+/// Where a user's mail is forwarded to; empty if it is not.
+pub(super) fn forward_of(tree: &Tree<'_>, dir: &UserDir) -> io::Result<Vec<String>> {
+    match entries(tree, &dir.forward()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The addresses in a file of members or of forwards: one a line, or several with commas between; stray NULs, which real
+/// `forward.ima` files hold, do not count, nor do comments.
+pub(super) fn entries(tree: &Tree<'_>, file: &TreePath) -> io::Result<Vec<String>> {
+    let bytes = tree.root.disk().read(file, SETTINGS_FILE_MAX)?;
+    let (text, _) = text::decode(&text::without_nul(&bytes), tree.registry.global.code_page);
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with([';', '#']));
+    let words = lines.flat_map(|line| line.split(',')).map(|word| bare(word.trim()));
+    Ok(words.filter(|word| !word.is_empty()).map(str::to_owned).collect())
+}
+
+/// The address of `Name <address>`.
+fn bare(word: &str) -> &str {
+    let inner = word.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    inner.map_or(word, |(address, _)| address.trim())
+}
+
+/// Where `address` leads, as written in something of `domain`. An alias stands before a user of the same name, except for
+/// itself: an alias that names itself means the user or the list.
+pub(super) fn target(tree: &Tree<'_>, domain: &Domain, address: &str, from: Option<&str>) -> Target {
+    let (name, domain) = match address.rsplit_once('@') {
+        None => (address, domain),
+        Some((name, host)) => match tree.registry.domain_by_name(host) {
+            Some(other) => (name, other),
+            None => return Target::Elsewhere,
+        },
+    };
+    let itself = from.is_some_and(|from| same_name(from, name));
+    if let Some(entry) = domain.alias(name).filter(|_| !itself) {
+        return Target::Local(Node::alias(&entry.name, domain));
+    }
+    if let Some(user) = domain.user(name) {
+        return Target::Local(Node::user(&user.id, domain));
+    }
+    let is_list = AliasName::parse(name).ok().and_then(|name| tree.domain_dir(domain)?.list(&name));
+    if is_list.is_some() {
+        return Target::List;
+    }
+    // `user-mailbox`; the user's ID may hold the separator too.
+    let separators = name.match_indices(tree.registry.global.mailbox_split_char);
+    let mut owners = separators.filter_map(|(at, _)| domain.user(name.get(..at)?));
+    owners.next_back().map_or(Target::Unknown, |user| Target::Local(Node::user(&user.id, domain)))
+}
+
+/// Reports every circle once.
+fn loops(edges: &Edges, report: &mut Report) {
+    let mut reported = HashSet::new();
+    for start in edges.keys() {
+        if reported.contains(start) {
+            continue;
+        }
+        let mut path = vec![start.clone()];
+        if leads_back(edges, start, start, &mut path, &mut HashSet::new()) {
+            let mut names: Vec<String> = path.iter().map(Node::address).collect();
+            names.push(start.address());
+            report.finding(Area::Alias, format!("mail runs in a circle: {}", names.join(" -> ")));
+            reported.extend(path);
+        }
+    }
+}
+
+/// Follows the edges from `node`; `path` is the way from `start`.
+fn leads_back(
+    edges: &Edges,
+    start: &Node,
+    node: &Node,
+    path: &mut Vec<Node>,
+    seen: &mut HashSet<Node>,
+) -> bool {
+    for next in edges.get(node).into_iter().flatten() {
+        if next == start {
+            return true;
+        }
+        if seen.len() < STEPS_MAX && seen.insert(next.clone()) {
+            path.push(next.clone());
+            if leads_back(edges, start, next, path, seen) {
+                return true;
+            }
+            path.pop();
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use layout::disk::sim::SimDisk;
+    use layout::registry::doc::Doc;
+    use layout::registry::model::Registry;
+    use layout::root::Root;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const REGISTRY: &str = "[Global]\nHostName=a.b\nTopDir=C:\\IMail\n[Domains\\a.b\\Users\\ann]\nFlags=dec:1\n[Domains\\a.b\\Users\\bob]\nFlags=dec:1\n\
+        [Domains\\a.b\\Users\\mr-fred]\nFlags=dec:1\n[Domains\\a.b\\Users\\_aliases]\n";
+
+    /// What is found with these aliases and files.
+    fn found(aliases: &str, files: &[(&str, &[u8])]) -> Vec<String> {
+        let disk = SimDisk::new();
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        for (file, content) in files {
+            let dirs: Vec<&str> = file.split('/').collect();
+            let path = dirs.iter().fold(root.top().clone(), |dir, part| root.find(&dir, part));
+            disk.seed(&path, content);
+        }
+        let registry = Registry::from_doc(&Doc::parse(format!("{REGISTRY}{aliases}").into_bytes()).0);
+        let mut report = Report::default();
+        check(&Tree::new(&Config::new(&root, registry)), &mut report);
+        report.findings.listed.into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn targets_and_circles() {
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a [u8])], &'a str);
+        let cases: [Case<'_>; 12] = [
+            ("ann=ann\nx=ann@A.B,bob,c@d.e,mr-fred-box\n", &[], ""),
+            ("x=zoe\n", &[], "zoe does not exist"),
+            ("x=zoe\nnobody=ann\n", &[], "goes to nobody"),
+            ("x=y\ny=x@a.b\n", &[], "x@a.b -> y@a.b -> x@a.b"),
+            ("news=news\n", &[], "news does not exist"),
+            ("news=news\n", &[("lists/news/users.lst", b"")], ""),
+            ("g=C:\\IMail\\g.lst\n", &[("G.lst", b"; members\r\nann\r\nBob <bob@a.b>\r\n")], ""),
+            ("g=C:\\IMail\\g.lst\n", &[], "g.lst is not there"),
+            ("g=D:\\g.lst\n", &[], "leads nowhere"),
+            ("", &[("users/ann/forward.ima", b".,\0ann@a.b \r\n\0")], "ann@a.b -> ann@a.b"),
+            (
+                "",
+                &[("users/ann/forward.ima", b"bob\r\n"), ("users/bob/forward.ima", b"ann\r\n")],
+                "ann@a.b -> bob@a.b -> ann@a.b",
+            ),
+            ("", &[("users/ann/forward.ima", b"zoe\r\n")], "forwards to zoe"),
+        ];
+        for (aliases, files, expected) in cases {
+            let lines = found(aliases, files);
+            let fits = match expected {
+                "" => lines.is_empty(),
+                expected => lines.len() == 1 && lines[0].contains(expected),
+            };
+            assert!(fits, "{aliases} {files:?}: {lines:?}");
+        }
+    }
+}

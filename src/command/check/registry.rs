@@ -1,0 +1,137 @@
+//! The registry by itself.
+
+use super::{Area, Report};
+use layout::password::Stored;
+use layout::registry::alias::{Alias, Program, classify};
+use layout::registry::check::regcheck;
+use layout::registry::doc::Complaint;
+use layout::registry::model::{Domain, Registry, RelayMode};
+use layout::registry::same_name;
+use layout::registry::store;
+use layout::root::Root;
+use std::net::IpAddr;
+
+/// Lines of `regcheck` that are no fault begin with one of these.
+const NO_FAULT: [&str; 4] =
+    ["Starting Domain Registry check", "System IP found", "Primary Host", "Domain registry check complete"];
+
+pub(super) fn check(
+    root: &Root,
+    registry: &Registry,
+    complaints: &[Complaint],
+    local: &[IpAddr],
+    report: &mut Report,
+) {
+    // What a start would say: whether the file is cut off.
+    match store::load_for_start(root) {
+        Ok(start) => start.instead.into_iter().for_each(|reason| report.finding(Area::Registry, reason)),
+        Err(error) => report.finding(Area::Registry, error.to_string()),
+    }
+    for complaint in complaints {
+        report.finding(Area::Registry, format!("registry.ini: {complaint}"));
+    }
+    for note in &registry.notes {
+        report.finding(Area::Registry, note.as_str());
+    }
+    let (lines, _) = regcheck(registry, local);
+    for line in lines.iter().filter(|line| !NO_FAULT.iter().any(|good| line.starts_with(good))) {
+        report.finding(Area::Registry, line.as_str());
+    }
+    relay(registry, report);
+    for domain in &registry.domains {
+        passwords(domain, report);
+        aliases(domain, registry, report);
+    }
+}
+
+/// Modes that believe a sender address, which anybody can write.
+fn relay(registry: &Registry, report: &mut Report) {
+    let who = match registry.services.smtp.relay_mode {
+        RelayMode::None | RelayMode::Addresses => return,
+        RelayMode::LocalUsers => "everybody who claims to be a user here",
+        RelayMode::LocalHosts => "everybody who claims to be of a domain here",
+        RelayMode::Anyone => "everybody",
+    };
+    report.finding(
+        Area::Registry,
+        format!("RelayMode: mail is relayed for {who}. Set it to None or Addresses, and let users log in"),
+    );
+}
+
+fn passwords(domain: &Domain, report: &mut Report) {
+    for user in domain.users.values() {
+        let address = format!("{}@{}", user.id, domain.name);
+        match user.password_kind() {
+            Stored::Imail | Stored::Argon2 => {}
+            Stored::Unknown => report.finding(
+                Area::User,
+                format!("{address}: the stored password is in an unknown format, so it admits nobody: set a new one"),
+            ),
+            Stored::Empty => report.note(Area::User, format!("{address}: no password, so no login until one is set")),
+        }
+    }
+}
+
+fn aliases(domain: &Domain, registry: &Registry, report: &mut Report) {
+    for entry in domain.aliases.values() {
+        let name = format!("{}@{}", entry.name, domain.name);
+        match classify(&entry.value) {
+            Alias::Program(program) if !is_allowed(&program, registry) => report.finding(
+                Area::Alias,
+                format!(
+                    "{name} is off and its mail waits: it runs {}, which is not named in AllowedPrograms of [Global]",
+                    program.file
+                ),
+            ),
+            Alias::Unclear => {
+                report.finding(Area::Alias, format!("{name} is not understood, and its mail waits: {}", entry.value));
+            }
+            Alias::Standard(targets) if targets.is_empty() => {
+                report.finding(Area::Alias, format!("{name} leads to nobody: name an address, or remove it"));
+            }
+            Alias::Standard(_) | Alias::Group(_) | Alias::Program(_) | Alias::ListServer(_) => {}
+        }
+    }
+}
+
+fn is_allowed(program: &Program, registry: &Registry) -> bool {
+    registry.global.allowed_programs.iter().any(|allowed| same_name(allowed, &program.file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layout::disk::sim::SimDisk;
+    use layout::registry::doc::END_LINE;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_wrong_in_a_registry() {
+        let cases: [(&str, &str); 7] = [
+            ("", ""),
+            ("[Domains\\a.b\\Users\\mike]\nPassword=zzz\n", "unknown format"),
+            ("[Domains\\a.b\\Users\\_aliases]\nfax=|fax.exe\n", "AllowedPrograms"),
+            ("[Domains\\a.b\\Users\\_aliases]\nodd=a|b\n", "not understood"),
+            ("[Domains\\a.b\\Users\\_aliases]\nempty=\n", "leads to nobody"),
+            ("[Services\\SMTPD32\\Parameters]\nRelayMode=Anyone\n", "RelayMode"),
+            ("[Domains\\a.b\\Users\\mike]\nMaxSize=dword:zz\n", "registry.ini"),
+        ];
+        for (more, expected) in cases {
+            let disk = SimDisk::new();
+            let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+            let text = format!(
+                "[Global]\nHostName=a.b\n[Domains\\$virtual001]\nOfficial=a.b\n[Domains\\a.b]\nAddress=$virtual001\n{more}{END_LINE}\n"
+            );
+            disk.seed(&root.registry_ini(), text.as_bytes());
+            let mut report = Report::default();
+            let loaded = store::load(&root).unwrap();
+            check(&root, &loaded.registry, &loaded.complaints, &[], &mut report);
+            let found: Vec<&str> = report.findings.listed.iter().map(|(_, text)| text.as_str()).collect();
+            match expected {
+                "" => assert_eq!(found, [""; 0]),
+                expected => assert!(found.len() == 1 && found[0].contains(expected), "{more}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `imaild check --user`: one user's settings in force, and where the user is a member (manual 2-1 (28), (29)).
+
+use super::super::CommandError;
+use super::super::survey::{Tree, human};
+use super::addresses::{self, Node, Target, target};
+use layout::mailbox::inspect;
+use layout::name::UserId;
+use layout::password::Stored;
+use layout::registry::alias::{Alias, classify};
+use layout::registry::model::{Domain, User, flags};
+use layout::root::UserDir;
+use layout::user::last_login::LastLogin;
+use serde_json::json;
+use std::fmt::Write as _;
+
+/// Names of the bits of `Flags`.
+const FLAGS: [(u32, &str); 8] = [
+    (flags::DISABLED, "disabled: no login, mail is still taken"),
+    (flags::HIDDEN, "hidden from finger, LDAP and whois"),
+    (flags::NO_PASSWORD_CHANGE, "may not change the password"),
+    (flags::WEB, "web access"),
+    (flags::HOST_ADMIN, "administrator of the domain"),
+    (flags::SYSTEM_ADMIN, "administrator of the server"),
+    (flags::LIST_ADMIN, "administrator of lists"),
+    (flags::NO_LDAP_CHANGE, "may not change LDAP attributes"),
+];
+
+/// Files of members in a list's directory.
+const MEMBER_FILES: [&str; 2] = ["users.lst", "digest.lst"];
+
+/// What there is to say about a user.
+pub(super) struct About {
+    settings: Vec<(&'static str, String)>,
+    aliases: Vec<String>,
+    groups: Vec<String>,
+    lists: Vec<String>,
+}
+
+/// Gathers it. The address may be a bare user ID of the primary domain.
+pub(super) fn about(tree: &Tree<'_>, address: &str) -> Result<About, CommandError> {
+    let (domain, user) = find(tree, address)?;
+    let dir = UserId::parse(&user.id).ok().and_then(|id| Some(tree.domain_dir(domain)?.user(&id)));
+    let mut about = About {
+        settings: settings(tree, domain, user, dir.as_ref()),
+        aliases: Vec::new(),
+        groups: Vec::new(),
+        lists: Vec::new(),
+    };
+    let node = Node::user(&user.id, domain);
+    for other in &tree.registry.domains {
+        memberships(tree, other, &node, &mut about);
+    }
+    Ok(about)
+}
+
+fn find<'a>(tree: &Tree<'a>, address: &str) -> Result<(&'a Domain, &'a User), CommandError> {
+    let (id, domain) = match address.rsplit_once('@') {
+        Some((id, name)) => (id, tree.registry.domain_by_name(name)),
+        None => (address, tree.registry.primary()),
+    };
+    let names =
+        || tree.registry.domains.iter().map(|domain| domain.name.as_str()).collect::<Vec<_>>().join(", ");
+    let domain = domain.ok_or_else(|| {
+        CommandError::Refused(format!("{address}: there is no such domain here; there are: {}", names()))
+    })?;
+    let user = domain.user(id).ok_or_else(|| {
+        CommandError::Refused(format!("{address}: the domain {} has no user {id}", domain.name))
+    })?;
+    Ok((domain, user))
+}
+
+fn settings(
+    tree: &Tree<'_>,
+    domain: &Domain,
+    user: &User,
+    dir: Option<&UserDir>,
+) -> Vec<(&'static str, String)> {
+    let limit = |value: u64, text: String| if value == 0 { "none".to_owned() } else { text };
+    let (size, messages) = (domain.max_size_of(user), domain.max_msgs_of(user));
+    let mut all = vec![
+        ("Address", format!("{}@{}", user.id, domain.name)),
+        ("Reply address", user.mail_addr.clone()),
+        ("Full name", user.full_name.clone()),
+        ("Password", password(user).to_owned()),
+        ("Flags", flag_names(user.flags)),
+        ("Most bytes", limit(size, format!("{} ({size})", human(size)))),
+        ("Most messages", limit(messages, messages.to_string())),
+    ];
+    let Some(dir) = dir else {
+        all.push(("Directory", "leads nowhere on this machine".to_owned()));
+        return all;
+    };
+    let last = LastLogin::read(&tree.root, dir);
+    let last = last.map(|login| format!("{} ({})", time(login.time), login.protocol));
+    all.push(("Last login", last.or(user.last_login.map(time)).unwrap_or("not known".to_owned())));
+    all.push(("Directory", dir.path().to_string()));
+    let forward =
+        addresses::forward_of(tree, dir).map_or_else(|error| error.to_string(), |all| all.join(", "));
+    all.push(("Forward", if forward.is_empty() { "none".to_owned() } else { forward }));
+    for found in dir.mailboxes().unwrap_or_default() {
+        let text = match inspect(&tree.root.shared_disk(), &found.file) {
+            Ok(seen) => format!("{}: {} messages, {}", found.name.text(), seen.messages, human(seen.bytes)),
+            Err(error) => format!("{}: {error}", found.name.text()),
+        };
+        all.push(("Mailbox", text));
+    }
+    all
+}
+
+fn password(user: &User) -> &'static str {
+    match user.password_kind() {
+        Stored::Empty => "none: no login until one is set",
+        Stored::Imail => "IMail's code",
+        Stored::Argon2 => "Argon2id",
+        Stored::Unknown => "in an unknown format: no login until a new one is set",
+    }
+}
+
+fn flag_names(bits: u32) -> String {
+    let known = FLAGS.iter().fold(0, |all, (bit, _)| all | bit);
+    let mut names: Vec<String> =
+        FLAGS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned()).collect();
+    if bits & !known != 0 {
+        names.push(format!("unknown bits {:#x}", bits & !known));
+    }
+    names.join(", ")
+}
+
+fn time(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+    time.map_or("not known".to_owned(), |time| {
+        time.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S").to_string()
+    })
+}
+
+/// The members of a group alias; one whose file cannot be read has none.
+fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Vec<String> {
+    addresses::group(tree, domain, path).unwrap_or_default()
+}
+
+fn memberships(tree: &Tree<'_>, domain: &Domain, node: &Node, about: &mut About) {
+    let is_user = |address: &String| target(tree, domain, address, None) == Target::Local(node.clone());
+    for entry in domain.aliases.values() {
+        let name = format!("{}@{}", entry.name, domain.name);
+        match classify(&entry.value) {
+            Alias::Standard(addresses) if addresses.iter().any(is_user) => about.aliases.push(name),
+            Alias::Group(path) if group(tree, domain, &path).iter().any(is_user) => about.groups.push(name),
+            _ => {}
+        }
+    }
+    for list in tree.lists(domain) {
+        let files = MEMBER_FILES.iter().filter_map(|file| tree.root.file_in(&list, file));
+        let members = files.filter_map(|file| addresses::entries(tree, &file).ok()).flatten();
+        if members.into_iter().any(|member| is_user(&member)) {
+            about.lists.push(format!("{}@{}", list.name(), domain.name));
+        }
+    }
+}
+
+impl About {
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, value) in &self.settings {
+            let _ = writeln!(out, "{:<14} {value}", format!("{name}:"));
+        }
+        for (name, all) in [("Aliases", &self.aliases), ("Groups", &self.groups), ("Lists", &self.lists)] {
+            let value = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+            let _ = writeln!(out, "{:<14} {value}", format!("{name}:"));
+        }
+        out
+    }
+
+    pub(super) fn json(&self) -> String {
+        let mailboxes: Vec<&String> =
+            self.settings.iter().filter(|(name, _)| *name == "Mailbox").map(|(_, value)| value).collect();
+        let mut all = serde_json::Map::new();
+        for (name, value) in self.settings.iter().filter(|(name, _)| *name != "Mailbox") {
+            all.insert(name.to_lowercase().replace(' ', "_"), json!(value));
+        }
+        all.insert("mailboxes".to_owned(), json!(mailboxes));
+        all.insert("aliases".to_owned(), json!(self.aliases));
+        all.insert("groups".to_owned(), json!(self.groups));
+        all.insert("lists".to_owned(), json!(self.lists));
+        format!("{:#}\n", serde_json::Value::Object(all))
+    }
+}

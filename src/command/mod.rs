@@ -1,0 +1,265 @@
+//! The command line of `imaild`: one module for each sub-command.
+//!
+//! Every command first decides, then changes the directory, and prints last; what people act on goes to standard output.
+//!
+//! # Failure
+//! [`CommandError`]: the reason on standard error and exit code 1 (2 for `check`, where 1 means findings). Wrong usage is 2
+//! everywhere.
+
+mod check;
+mod demo;
+mod export;
+mod import;
+mod init;
+mod lists;
+mod survey;
+
+use crate::serve::{self, ServeError, Service};
+use clap::{Args, Parser, Subcommand};
+use layout::disk::real::RealDisk;
+use layout::password::PasswordError;
+use layout::path::TreePath;
+use layout::registry::regfile::ImportError;
+use layout::registry::store::StoreError;
+use layout::root::{self, Root, RootError};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Exit code of `check` when it found something.
+const FINDINGS: u8 = 1;
+/// Exit code of `check` when it could not run.
+const COULD_NOT_RUN: u8 = 2;
+
+/// A mail server that runs on an IMail data directory as it is.
+#[derive(Parser)]
+#[command(name = "imaild", version, about, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the services in the foreground.
+    Serve(Serve),
+    /// Serve a scratch copy of the sample directory on 127.0.0.1, to try things out.
+    Demo(demo::Demo),
+    /// Make a new, empty IMail directory with its primary domain.
+    Init(init::Init),
+    /// Make registry.ini from exports of the old server's registry, and report what needs attention.
+    Import(import::Import),
+    /// Write the registry back as a .reg file that Windows imports.
+    Export(export::Export),
+    /// Read everything, change nothing, and report what is wrong (exit code 0 clean, 1 findings, 2 could not run).
+    Check(check::Check),
+}
+
+/// How every command is told its data directory.
+#[derive(Args, Clone, Debug, Default)]
+struct DataDirectory {
+    /// The IMail directory; else the environment variable IMAIL_ROOT, else the current directory if it holds registry.ini.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl DataDirectory {
+    fn locate(&self) -> Result<PathBuf, RootError> {
+        root::locate(self.root.as_deref())
+    }
+
+    fn open(&self) -> Result<Root, RootError> {
+        Ok(Root::new(Arc::new(RealDisk::new()), &self.locate()?))
+    }
+}
+
+#[derive(Args)]
+struct Serve {
+    #[command(flatten)]
+    directory: DataDirectory,
+    /// Listen on this address only; may be given several times.
+    #[arg(long, value_name = "ADDR")]
+    bind: Vec<IpAddr>,
+    /// Added to every port, so that nothing needs root.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    port_offset: u16,
+    /// Only these services, of smtp, queue, pop3, imap, web and log.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    services: Vec<Service>,
+    /// Send mail for a domain (* for all others) to a fixed host; may be given several times.
+    #[arg(long = "route", value_name = "DOMAIN=HOST:PORT", value_parser = route)]
+    routes: Vec<String>,
+    /// The name server to ask.
+    #[arg(long, value_name = "ADDR:PORT")]
+    dns: Option<SocketAddr>,
+}
+
+fn route(text: &str) -> Result<String, String> {
+    let (domain, target) = text.split_once('=').unwrap_or_default();
+    let (host, port) = target.rsplit_once(':').unwrap_or_default();
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 && !domain.is_empty() && !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("use DOMAIN=HOST:PORT, such as example.com=192.0.2.25:25".to_owned()),
+    }
+}
+
+/// Two texts with an equals sign between.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("use OLD=NEW".to_owned()),
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No data directory.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The registry.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The exports.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Making a password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The server.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A file.
+    #[error("{0}: {1}")]
+    File(String, io::Error),
+    /// Anything else; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl CommandError {
+    fn file(path: impl std::fmt::Display) -> impl FnOnce(io::Error) -> CommandError {
+        move |error| CommandError::File(path.to_string(), error)
+    }
+}
+
+/// How a command ended that did what it was asked.
+enum Outcome {
+    Done,
+    Findings,
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let on_error = match line.command {
+        Command::Check(_) => COULD_NOT_RUN,
+        _ => 1,
+    };
+    match line.command.run() {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "imaild: {error}");
+            ExitCode::from(on_error)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<Outcome, CommandError> {
+        match self {
+            Command::Serve(serve) => serve.run(),
+            Command::Demo(demo) => demo.run(),
+            Command::Init(init) => init.run(),
+            Command::Import(import) => import.run(),
+            Command::Export(export) => export.run(),
+            Command::Check(check) => check.run(),
+        }
+    }
+}
+
+impl Serve {
+    fn run(self) -> Result<Outcome, CommandError> {
+        let Serve { directory, bind, port_offset, services, routes, dns } = self;
+        let root = directory.locate()?;
+        serve::run(serve::Options { root, bind, port_offset, services, routes, dns })?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Prints to standard output. Whoever closed it (`| head`) wants no more of it.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Gives files that root made to the owner of the data directory, as whom the server runs. Others cannot and need not.
+fn give_to_owner(root: &Root, files: &[TreePath]) -> Result<(), CommandError> {
+    let top = root.top().full();
+    let owner = std::fs::metadata(&top).map_err(CommandError::file(top.display()))?;
+    for file in files.iter().map(TreePath::full) {
+        let Ok(now) = std::fs::symlink_metadata(&file) else { continue };
+        if nix::unistd::geteuid().is_root() && (now.uid(), now.gid()) != (owner.uid(), owner.gid()) {
+            std::os::unix::fs::lchown(&file, Some(owner.uid()), Some(owner.gid()))
+                .map_err(CommandError::file(file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files that a new registry consists of.
+fn registry_files(root: &Root) -> [TreePath; 3] {
+    [root.registry_ini(), root.registry_good(), root.registry_lock()]
+}
+
+/// The addresses of this machine.
+fn local_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in interfaces.filter_map(|interface| interface.address) {
+        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(four), _) => IpAddr::V4(four.ip()),
+            (_, Some(six)) => IpAddr::V6(six.ip()),
+            _ => continue,
+        };
+        if !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    found
+}
+
+/// Reads a file of at most `limit` bytes that the admin named; `None` if it is larger.
+fn read_named(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, CommandError> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(CommandError::file(path.display()))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(CommandError::file(path.display()))?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn routes_and_pairs() {
+        for good in ["example.com=192.0.2.25:25", "*=relay.example.net:587", "a.b=[2001:db8::1]:25"] {
+            assert!(route(good).is_ok(), "{good}");
+        }
+        for bad in ["", "example.com", "=a:25", "a.b=c", "a.b=:25", "a.b=c:0", "a.b=c:smtp"] {
+            assert!(route(bad).is_err(), "{bad}");
+        }
+        assert_eq!(pair(r"C:\IMail=/srv/a=b"), Ok((r"C:\IMail".into(), "/srv/a=b".into())));
+        assert!(pair("a=").is_err() && pair("=b").is_err() && pair("ab").is_err());
+    }
+}

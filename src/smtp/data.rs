@@ -1,0 +1,128 @@
+//! The bytes behind DATA: dot-unstuffing and the end of the message (RFC 5321 §4.5.2), in pieces as they come.
+//!
+//! Only CR LF `.` CR LF ends a message. A line feed without a carriage return never does, and makes the message refused: what one server
+//! takes for the end another may take for text, and mail is smuggled between the two.
+
+/// A line that is longer than this is passed on in pieces.
+const LINE_MAX: usize = 64 << 10;
+
+/// Reads one message.
+#[derive(Default)]
+pub struct Unstuffer {
+    /// The begin of a line whose end has not come.
+    rest: Vec<u8>,
+    /// Does `rest` continue a line whose begin was passed on?
+    within: bool,
+    /// Was there a line feed without a carriage return?
+    pub bare_lf: bool,
+}
+
+impl Unstuffer {
+    /// Takes the next bytes and adds the message's to `out`. Answers with how many bytes were used, and whether the message is complete;
+    /// what is not used belongs to the next command.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
+        let mut used = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let line = &bytes[used..=end];
+            used = end + 1;
+            let done = match self.rest.is_empty() {
+                true => self.line(line, out),
+                false => {
+                    let mut whole = std::mem::take(&mut self.rest);
+                    whole.extend_from_slice(line);
+                    self.line(&whole, out)
+                }
+            };
+            self.within = false;
+            if done {
+                return (used, true);
+            }
+        }
+        self.rest.extend_from_slice(&bytes[used..]);
+        if self.rest.len() > LINE_MAX {
+            // A carriage return at the end may belong to the line end that comes.
+            let rest = std::mem::take(&mut self.rest);
+            let keep = usize::from(rest.ends_with(b"\r"));
+            let (now, later) = rest.split_at(rest.len() - keep);
+            let stuffed = !self.within && now.starts_with(b".");
+            out.extend_from_slice(if stuffed { &now[1..] } else { now });
+            self.rest = later.to_vec();
+            self.within = true;
+        }
+        (bytes.len(), false)
+    }
+
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        if !line.ends_with(b"\r\n") {
+            self.bare_lf = true;
+        }
+        if !self.within {
+            match line {
+                b".\r\n" => return true,
+                [b'.', rest @ ..] => {
+                    out.extend_from_slice(rest);
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        out.extend_from_slice(line);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(wire: &[u8], piece: usize) -> (Vec<u8>, usize, bool, bool) {
+        let (mut unstuffer, mut out, mut used) = (Unstuffer::default(), Vec::new(), 0);
+        for piece in wire.chunks(piece) {
+            let (n, done) = unstuffer.feed(piece, &mut out);
+            used += n;
+            if done {
+                return (out, used, true, unstuffer.bare_lf);
+            }
+        }
+        (out, used, false, unstuffer.bare_lf)
+    }
+
+    #[test]
+    fn ends_and_dots() {
+        for (wire, text, done, bare) in [
+            (&b".\r\n"[..], &b""[..], true, false),
+            (b"a\r\n.\r\n", b"a\r\n", true, false),
+            (b"..a\r\n...\r\n.\r\n", b".a\r\n..\r\n", true, false),
+            (b"a\n.\n", b"a\n\n", false, true),
+            (b"a\n.\r\n.\r\n", b"a\n", true, true),
+            (b"a\r\n.\n.\r\n", b"a\r\n\n", true, true),
+            (b"a\r.\r\n.\r\n", b"a\r.\r\n", true, false),
+        ] {
+            for piece in 1..=wire.len() {
+                let (out, _, ended, bare_lf) = read(wire, piece);
+                assert_eq!((ended, bare_lf), (done, bare), "{wire:?}");
+                assert_eq!(out, text, "{:?} by {piece}", String::from_utf8_lossy(wire));
+            }
+        }
+        assert_eq!(read(b"a\r\n.\r\nQUIT\r\n", 100).1, 6);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stuffed_comes_back(lines in proptest::collection::vec("[.a]{0,5}", 0..8), piece in 1usize..20, long in 0usize..3) {
+            let mut text = String::new();
+            for line in lines {
+                text.push_str(&line);
+                text.push_str(&"x".repeat(long * 50_000));
+                text.push_str("\r\n");
+            }
+            let stuffed: String = text.split_inclusive("\r\n").map(|line| if line.starts_with('.') { format!(".{line}") } else { line.to_owned() }).collect();
+            let wire = format!("{stuffed}.\r\nNEXT");
+            let (out, used, done, bare) = read(wire.as_bytes(), piece * (1 + long * 1000));
+            prop_assert!(done && !bare);
+            prop_assert_eq!(used, wire.len() - 4);
+            prop_assert!(out == text.as_bytes());
+        }
+    }
+}

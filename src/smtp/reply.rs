@@ -1,0 +1,65 @@
+//! What we answer, in one table: IMail's words where a real session shows them (8.15), behind the enhanced code of RFC 3463.
+
+/// The fixed replies.
+pub mod text {
+    /// After MAIL and RSET.
+    pub const OK: &str = "250 2.1.0 ok";
+    /// After NOOP.
+    pub const NOOP: &str = "250 2.0.0 ok";
+    /// After RSET.
+    pub const RESET: &str = "250 2.0.0 ok";
+    /// Asks for the message.
+    pub const DATA: &str = "354 ok, send it; end with <CRLF>.<CRLF>";
+    /// The message is ours.
+    pub const QUEUED: &str = "250 2.0.0 Message queued";
+    /// Logged in.
+    pub const AUTHENTICATED: &str = "235 2.7.0 authenticated";
+    /// Farewell.
+    pub const GOODBYE: &str = "221 2.0.0 Goodbye";
+    /// Out of order.
+    pub const SEQUENCE: &str = "503 5.5.1 bad sequence of commands";
+    /// Not a command.
+    pub const UNKNOWN: &str = "500 5.5.2 unknown command";
+    /// VRFY says nothing about users.
+    pub const VERIFY: &str = "252 2.5.2 send some mail, and it will be tried";
+    /// EXPN is off.
+    pub const EXPAND: &str = "502 5.5.1 not available";
+    /// A list of the commands.
+    pub const HELP: &str = "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP AUTH VRFY HELP QUIT";
+    /// A parameter that was not offered.
+    pub const PARAMETER: &str = "555 5.5.4 parameter not known";
+    /// Only base64 is taken.
+    pub const BASE64: &str = "501 5.5.2 this is not base64";
+    /// The client took AUTH back.
+    pub const AUTH_CANCELLED: &str = "501 5.7.0 authentication cancelled";
+    /// Wrong name or password.
+    pub const AUTH_FAILED: &str = "535 5.7.8 authentication failed";
+    /// A mechanism that was not offered.
+    pub const AUTH_MECHANISM: &str = "504 5.5.4 this mechanism is not offered: LOGIN, PLAIN";
+    /// No plain passwords over a plain connection from outside.
+    pub const AUTH_PRIVATE: &str = "530 5.7.0 a login needs STARTTLS or a local network";
+    /// Submission without login.
+    pub const AUTH_REQUIRED: &str = "530 5.7.0 log in first";
+    /// Too many failures.
+    pub const AUTH_ENOUGH: &str = "421 4.7.0 too many failed logins";
+    /// Too many errors.
+    pub const JUNK: &str = "421 4.7.0 too many errors";
+    /// The client was silent.
+    pub const SLOW: &str = "421 4.4.2 nothing was heard for too long";
+    /// The server stops.
+    pub const STOPPING: &str = "421 4.3.2 the service is stopping, try again later";
+    /// A line that is too long.
+    pub const LINE: &str = "500 5.5.2 line too long";
+    /// The message is larger than it may be.
+    pub const TOO_LARGE: &str = "552 5.3.4 message size exceeds fixed maximum message size";
+    /// More recipients than one message may have.
+    pub const RECIPIENTS: &str = "452 4.5.3 too many recipients";
+    /// Line feeds without carriage returns.
+    pub const BARE_LF: &str = "550 5.6.0 a line feed without a carriage return is not taken";
+    /// It went around in circles.
+    pub const HOPS: &str = "554 5.4.6 too many hops";
+    /// It could not be stored.
+    pub const NOT_STORED: &str = "451 4.3.0 the message could not be stored, try again later";
+    /// DATA without a recipient.
+    pub const NO_RECIPIENT: &str = "554 5.5.1 no valid recipients";
+}

@@ -1,0 +1,446 @@
+//! Where mail for an address goes: a decision on the configuration, the group files and the `forward.ima` files, with no effect.
+//!
+//! A local part is, in this order: an alias, a list, a user, `user-mailbox`, else what the alias `nobody` says (an alias hides a user of
+//! the same name: IMail 8.2 guide; where `nobody` stands is not known, chosen last, as user IDs and aliases may hold the split character).
+//!
+//! # Failure
+//! [`Unroutable`] for the address as a whole. Members of a group that lead nowhere are passed over and named in [`Routed::lost`].
+//!
+//! # Limits
+//! [`DEPTH_MAX`] aliases and forwards one behind the other, [`TARGETS_MAX`] targets.
+
+use crate::config::Config;
+use layout::group::Group;
+use layout::limits::SETTINGS_FILE_MAX;
+use layout::name::MailboxName;
+use layout::path::TreePath;
+use layout::registry::alias::{Alias, classify};
+use layout::registry::model::{AliasEntry, Domain, User};
+use layout::root::UserDir;
+use layout::user::forward::Forward;
+use std::collections::HashSet;
+use std::fmt;
+
+/// How many aliases and forwards may follow each other.
+pub const DEPTH_MAX: usize = 10;
+/// The most targets of one address.
+pub const TARGETS_MAX: usize = 1_000_000;
+/// The most mailboxes that mail may make for one user (our limit; IMail's is not known).
+const MAILBOXES_MAX: usize = 1000;
+/// The mailbox that throws mail away: `user-NUL@domain`, or `NUL` as a forward (IMail help, Information Manager).
+const DISCARD: &str = "nul";
+
+/// A mailbox that gets a copy.
+#[derive(Clone)]
+pub struct MailboxTarget {
+    /// The official name of the domain.
+    pub domain: String,
+    /// The user ID as the registry spells it.
+    pub user: String,
+    /// The user's directory.
+    pub dir: UserDir,
+    /// The mailbox.
+    pub mailbox: MailboxName,
+}
+
+impl fmt::Debug for MailboxTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}/{}", self.user, self.domain, self.mailbox)
+    }
+}
+
+/// Everybody who gets mail for one address.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// Mailboxes here, each once.
+    pub mailboxes: Vec<MailboxTarget>,
+    /// Addresses elsewhere, each once.
+    pub remote: Vec<String>,
+    /// Mail for these has to wait in the spool: what they name is not allowed, or not readable, at the moment.
+    pub waiting: Vec<String>,
+    /// Members and forwards that lead nowhere, with the reason: for the log.
+    pub lost: Vec<String>,
+    /// Was a copy thrown away on purpose?
+    pub discarded: bool,
+}
+
+/// Why an address cannot be delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unroutable {
+    /// Not an address.
+    Syntax,
+    /// The domain is not served here.
+    NotLocal(String),
+    /// No such user, alias or list.
+    UnknownUser,
+    /// It exists, and cannot be served now.
+    Unavailable(&'static str),
+}
+
+/// Finds everybody who gets mail for `address`. `may_create` says whether a `user-mailbox` that does not exist may be made: strangers
+/// must not fill a user's folder list from outside.
+pub fn route(config: &Config, address: &str, may_create: bool) -> Result<Routed, Unroutable> {
+    let mut walk = Walk { config, may_create, routed: Routed::default(), visited: HashSet::new() };
+    walk.address(address, None, 0)?;
+    let Routed { mailboxes, remote, waiting, lost, discarded } = &walk.routed;
+    if mailboxes.is_empty() && remote.is_empty() && waiting.is_empty() && !discarded {
+        tracing::warn!(address, ?lost, "an address leads nowhere");
+        return Err(Unroutable::UnknownUser);
+    }
+    Ok(walk.routed)
+}
+
+struct Walk<'a> {
+    config: &'a Config,
+    may_create: bool,
+    routed: Routed,
+    /// What was expanded already: addresses in lower case, and mailboxes.
+    visited: HashSet<String>,
+}
+
+impl<'a> Walk<'a> {
+    /// Follows an address. `within` is the domain of a name without one.
+    fn address(&mut self, address: &str, within: Option<&'a Domain>, depth: usize) -> Result<(), Unroutable> {
+        let (local, domain) = match address.rsplit_once('@') {
+            Some((local, domain)) => {
+                (local, self.config.local_domain(domain).ok_or_else(|| domain.to_owned()))
+            }
+            None => match within.or_else(|| self.primary_for(address)) {
+                Some(domain) => (address, Ok(domain)),
+                None => return Err(Unroutable::Syntax),
+            },
+        };
+        if local.is_empty() {
+            return Err(Unroutable::Syntax);
+        }
+        let domain = match domain {
+            Ok(domain) => domain,
+            Err(domain) if depth == 0 => return Err(Unroutable::NotLocal(domain)),
+            Err(_) => {
+                if self.visited.insert(address.to_lowercase()) {
+                    self.routed.remote.push(address.to_owned());
+                }
+                return Ok(());
+            }
+        };
+        if depth > DEPTH_MAX || self.routed.mailboxes.len() + self.routed.remote.len() > TARGETS_MAX {
+            self.routed.lost.push(format!("{address}: too many aliases behind each other"));
+            return Ok(());
+        }
+        if !self.visited.insert(format!("{}@{}", local.to_lowercase(), domain.name.to_lowercase())) {
+            return Ok(());
+        }
+        self.local_part(local, domain, depth)
+    }
+
+    /// `postmaster` without a domain is the primary's (RFC 5321 §4.1.1.3).
+    fn primary_for(&self, name: &str) -> Option<&'a Domain> {
+        self.config.registry.primary().filter(|_| name.eq_ignore_ascii_case("postmaster"))
+    }
+
+    fn local_part(&mut self, local: &str, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
+        if let Some(alias) = domain.alias(local) {
+            return self.alias(alias, domain, depth);
+        }
+        let list = local.strip_suffix("-bounce").unwrap_or(local);
+        if self.config.has_list(domain, local) || self.config.has_list(domain, list) {
+            return self.list(local, domain);
+        }
+        if let Some(user) = domain.user(local) {
+            return self.user(user, domain, depth);
+        }
+        if let Some((id, mailbox)) = local.rsplit_once(self.config.registry.global.mailbox_split_char)
+            && let Some(user) = domain.user(id)
+        {
+            return self.named_mailbox(user, mailbox, domain);
+        }
+        if let Some(nobody) = domain.alias("nobody") {
+            return self.alias(nobody, domain, depth);
+        }
+        // A server must take mail for its postmaster (RFC 5321 §4.5.1), and IMail makes `root` with each primary domain.
+        match local.eq_ignore_ascii_case("postmaster").then(|| self.root_user()).flatten() {
+            Some((user, domain)) => self.user(user, domain, depth),
+            None => Err(Unroutable::UnknownUser),
+        }
+    }
+
+    fn root_user(&self) -> Option<(&'a User, &'a Domain)> {
+        let primary = self.config.registry.primary()?;
+        Some((primary.user("root")?, primary))
+    }
+
+    fn alias(&mut self, alias: &AliasEntry, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
+        if self.config.has_list(domain, alias.value.trim()) {
+            return self.list(alias.value.trim(), domain);
+        }
+        match classify(&alias.value) {
+            Alias::Standard(members) => self.members(&alias.name, members, domain, depth),
+            Alias::Group(path) => {
+                let Some(file) = self.group_file(&path, domain) else {
+                    return Err(Unroutable::Unavailable("the file of this group alias was not found"));
+                };
+                let bytes = self.config.root().disk().read(&file, SETTINGS_FILE_MAX);
+                let bytes = bytes
+                    .map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
+                let group = Group::parse(bytes, self.config.registry.global.code_page);
+                self.members(&alias.name, group.members().collect(), domain, depth)
+            }
+            Alias::Program(_) => {
+                self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
+                Ok(())
+            }
+            Alias::ListServer(_) => Err(Unroutable::Unavailable("the list server is not running")),
+            Alias::Unclear => Err(Unroutable::Unavailable("this alias is not understood")),
+        }
+    }
+
+    /// The path named in the registry; if that leads nowhere, a file of that name in the domain's top directory, its `lists`, the IMail directory:
+    /// manual and help name three places.
+    fn group_file(&self, path: &str, domain: &Domain) -> Option<TreePath> {
+        let root = self.config.root();
+        let exists = |path: &TreePath| root.disk().stat(path).is_ok();
+        if let Some(file) = self.config.paths.resolve(root, path).filter(exists) {
+            return Some(file);
+        }
+        let name = path.rsplit(['\\', '/']).next()?;
+        let dir = self.config.domain_dir(domain);
+        let places = dir.into_iter().flat_map(|dir| [dir.top().clone(), dir.lists()]);
+        places.chain([root.top().clone()]).find_map(|place| root.file_in(&place, name))
+    }
+
+    fn members(
+        &mut self,
+        name: &str,
+        members: Vec<String>,
+        domain: &'a Domain,
+        depth: usize,
+    ) -> Result<(), Unroutable> {
+        members.iter().for_each(|member| self.follow(name, member, domain, depth));
+        Ok(())
+    }
+
+    /// Follows one of several; what leads nowhere does not stop the others.
+    fn follow(&mut self, from: &str, target: &str, domain: &'a Domain, depth: usize) {
+        if let Err(error) = self.address(target, Some(domain), depth + 1) {
+            self.routed.lost.push(format!("{from}: {target} leads nowhere ({error:?})"));
+        }
+    }
+
+    fn list(&self, _name: &str, _domain: &Domain) -> Result<(), Unroutable> {
+        Err(Unroutable::Unavailable("mailing lists are not served yet"))
+    }
+
+    /// A user's own mailbox, after a look at `forward.ima`.
+    fn user(&mut self, user: &User, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
+        let target = self.target(user, domain, MailboxName::inbox())?;
+        let disk = self.config.root().disk();
+        let forward = match disk.read(&target.dir.forward(), SETTINGS_FILE_MAX) {
+            Ok(bytes) => Forward::parse(&bytes, self.config.registry.global.code_page).0,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Forward::default(),
+            Err(_) => return Err(Unroutable::Unavailable("forward.ima cannot be read")),
+        };
+        let before = self.count();
+        for address in &forward.targets {
+            if address.eq_ignore_ascii_case(DISCARD) {
+                self.routed.discarded = true;
+            } else {
+                self.follow(&user.id, address, domain, depth);
+            }
+        }
+        // A forward that leads nowhere must not lose the mail.
+        let keep =
+            forward.keep || forward.targets.is_empty() || (self.count() == before && !self.routed.discarded);
+        if keep {
+            self.store(target);
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.routed.mailboxes.len() + self.routed.remote.len() + self.routed.waiting.len()
+    }
+
+    /// `user-mailbox@domain`.
+    fn named_mailbox(&mut self, user: &User, mailbox: &str, domain: &'a Domain) -> Result<(), Unroutable> {
+        if mailbox.eq_ignore_ascii_case(DISCARD) {
+            self.routed.discarded = true;
+            return Ok(());
+        }
+        // What cannot be a mailbox name leads to the INBOX.
+        let name = MailboxName::from_text(mailbox).unwrap_or_else(|_| MailboxName::inbox());
+        let mut target = self.target(user, domain, name)?;
+        let exists = self.config.root().disk().stat(&target.dir.mailbox(&target.mailbox)).is_ok();
+        let room = || target.dir.mailboxes().is_ok_and(|all| all.len() < MAILBOXES_MAX);
+        let allowed = exists || (self.may_create && room());
+        if !allowed {
+            target.mailbox = MailboxName::inbox();
+        }
+        self.store(target);
+        Ok(())
+    }
+
+    fn target(
+        &self,
+        user: &User,
+        domain: &Domain,
+        mailbox: MailboxName,
+    ) -> Result<MailboxTarget, Unroutable> {
+        let dir = self.config.user_dir(domain, &user.id);
+        let dir = dir.ok_or(Unroutable::Unavailable("the directory of this domain was not found"))?;
+        Ok(MailboxTarget { domain: domain.name.clone(), user: user.id.clone(), dir, mailbox })
+    }
+
+    fn store(&mut self, target: MailboxTarget) {
+        if self.visited.insert(format!("{}/{}", target.dir.path(), target.mailbox.key())) {
+            self.routed.mailboxes.push(target);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layout::disk::sim::SimDisk;
+    use layout::registry::doc::Doc;
+    use layout::registry::model::Registry;
+    use layout::root::Root;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const REGISTRY: &str = r"[Global]
+HostName=mail.example.jp
+TopDir=C:\IMail
+[Domains\192.0.2.10]
+Official=mail.example.jp
+Aliases=multi:example.jp
+[Domains\$virtual001]
+Official=example.org
+[Domains\mail.example.jp]
+Address=192.0.2.10
+TopDir=C:\IMail
+[Domains\mail.example.jp\Users\root]
+[Domains\mail.example.jp\Users\Mike]
+[Domains\mail.example.jp\Users\ann]
+[Domains\mail.example.jp\Users\mr-fred]
+[Domains\mail.example.jp\Users\fwd]
+[Domains\mail.example.jp\Users\copy]
+[Domains\mail.example.jp\Users\away]
+[Domains\mail.example.jp\Users\lost]
+[Domains\mail.example.jp\Users\loop]
+[Domains\mail.example.jp\Users\_aliases]
+postmaster=root
+sales=mike, ann@example.jp; x@example.net
+mixed=sales,ANN
+ann-work=mike
+circle=circle2
+circle2=circle
+self=self,mike
+staff=C:\IMail\staff.list
+oldstaff=C:\Elsewhere\staff.list
+gone=C:\IMail\gone.lst
+fax=|C:\fax\fax.exe -x
+imailsrv=|C:\IMail\imailsrv.exe mail.example.jp
+news=news
+odd=a|b
+nowhere=nobody-here,nor-here
+[Domains\example.org]
+Address=$virtual001
+TopDir=C:\IMail\example_org
+[Domains\example.org\Users\bob]
+[Domains\example.org\Users\_aliases]
+nobody=bob
+; end of registry.ini, keep this line last
+";
+
+    fn config() -> Config {
+        let disk = SimDisk::new();
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        let top = root.domain(root.top().clone());
+        let seed_user = |id: &str, file: &str, text: &[u8]| {
+            let dir = top.user(&layout::name::UserId::parse(id).unwrap());
+            disk.seed(&root.find(dir.path(), file), text);
+        };
+        seed_user("fwd", "forward.ima", b"ann, y@example.net\r\n\0");
+        seed_user("copy", "forward.ima", b".,ann");
+        seed_user("away", "forward.ima", b"NUL");
+        seed_user("lost", "forward.ima", b"no-such-user");
+        seed_user("loop", "forward.ima", b"loop2,loop");
+        seed_user("mike", "Work.mbx", b"");
+        disk.seed(
+            &root.find(root.top(), "staff.list"),
+            b"; people\r\nmike\r\nMike@example.jp\r\n\r\nz@example.net\r\n",
+        );
+        disk.seed(&root.find(&root.find(&root.find(root.top(), "Lists"), "news"), "users.lst"), b"");
+        let (doc, complaints) = Doc::parse(REGISTRY.as_bytes().to_vec());
+        assert!(complaints.is_empty(), "{complaints:?}");
+        Config::new(&root, Registry::from_doc(&doc))
+    }
+
+    /// Mailboxes, then addresses elsewhere, then what waits.
+    fn show(outcome: Result<Routed, Unroutable>) -> String {
+        match outcome {
+            Err(error) => format!("{error:?}"),
+            Ok(routed) => {
+                let mut parts: Vec<String> = routed.mailboxes.iter().map(|m| format!("{m:?}")).collect();
+                parts.extend(routed.remote);
+                parts.extend(routed.waiting.into_iter().map(|w| format!("waits {w}")));
+                parts.extend(routed.discarded.then(|| "discarded".to_owned()));
+                parts.join(" ")
+            }
+        }
+    }
+
+    #[test]
+    fn where_addresses_lead() {
+        let config = config();
+        const MIKE: &str = "Mike@mail.example.jp/INBOX";
+        const ANN: &str = "ann@mail.example.jp/INBOX";
+        for (address, expected) in [
+            ("mike@mail.example.jp", MIKE.to_owned()),
+            ("MIKE@EXAMPLE.JP", MIKE.to_owned()),
+            ("postmaster", "root@mail.example.jp/INBOX".to_owned()),
+            ("postmaster@mail.example.jp", "root@mail.example.jp/INBOX".to_owned()),
+            ("sales@example.jp", format!("{MIKE} {ANN} x@example.net")),
+            ("mixed@example.jp", format!("{MIKE} {ANN} x@example.net")),
+            ("ann-work@example.jp", MIKE.to_owned()),
+            ("mike-work@example.jp", "Mike@mail.example.jp/work".to_owned()),
+            ("mike-WORK@example.jp", "Mike@mail.example.jp/WORK".to_owned()),
+            ("mike-new@example.jp", MIKE.to_owned()),
+            ("mike-../x@example.jp", MIKE.to_owned()),
+            ("mike-nul@example.jp", "discarded".to_owned()),
+            ("mr-fred@example.jp", "mr-fred@mail.example.jp/INBOX".to_owned()),
+            ("mr-fred-a@example.jp", "mr-fred@mail.example.jp/INBOX".to_owned()),
+            ("fwd@example.jp", format!("{ANN} y@example.net")),
+            ("copy@example.jp", format!("{ANN} copy@mail.example.jp/INBOX")),
+            ("away@example.jp", "discarded".to_owned()),
+            ("lost@example.jp", "lost@mail.example.jp/INBOX".to_owned()),
+            ("loop@example.jp", "loop@mail.example.jp/INBOX".to_owned()),
+            ("circle@example.jp", "UnknownUser".to_owned()),
+            ("self@example.jp", MIKE.to_owned()),
+            ("staff@example.jp", format!("{MIKE} z@example.net")),
+            ("oldstaff@example.jp", format!("{MIKE} z@example.net")),
+            ("fax@example.jp", "waits fax@mail.example.jp".to_owned()),
+            ("nowhere@example.jp", "UnknownUser".to_owned()),
+            ("nobody-here@example.jp", "UnknownUser".to_owned()),
+            ("bob@example.org", "bob@example.org/INBOX".to_owned()),
+            ("anything@example.org", "bob@example.org/INBOX".to_owned()),
+            ("x@example.com", "NotLocal(\"example.com\")".to_owned()),
+            ("x@", "NotLocal(\"\")".to_owned()),
+            ("@example.jp", "Syntax".to_owned()),
+            ("x", "Syntax".to_owned()),
+            ("../../etc/passwd@example.jp", "UnknownUser".to_owned()),
+        ] {
+            assert_eq!(show(route(&config, address, false)), expected, "{address}");
+        }
+        for address in [
+            "news@example.jp",
+            "news-bounce@example.jp",
+            "imailsrv@example.jp",
+            "odd@example.jp",
+            "gone@example.jp",
+        ] {
+            assert!(matches!(route(&config, address, false), Err(Unroutable::Unavailable(_))), "{address}");
+        }
+        assert_eq!(show(route(&config, "mike-new@example.jp", true)), "Mike@mail.example.jp/new");
+    }
+}

@@ -1,0 +1,65 @@
+//! A TCP connection that is read line by line, with a time limit on everything.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// No answer of a healthy server takes longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A connection of one of the tiny clients.
+pub struct Wire {
+    reader: BufReader<TcpStream>,
+}
+
+impl Wire {
+    /// Connects; the error is the caller's to judge.
+    pub fn open(address: SocketAddr) -> std::io::Result<Wire> {
+        let stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Wire { reader: BufReader::new(stream) })
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).expect("the server takes what is sent");
+    }
+
+    /// Reads one line; its CRLF is checked and taken off. An empty answer means that the
+    /// server has closed the connection.
+    #[track_caller]
+    pub fn line_bytes(&mut self) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        let count = self.reader.read_until(b'\n', &mut line).expect("an answer within the time limit");
+        if count == 0 {
+            return None;
+        }
+        assert!(line.ends_with(b"\r\n"), "a line without CRLF: {:?}", String::from_utf8_lossy(&line));
+        line.truncate(line.len() - 2);
+        Some(line)
+    }
+
+    /// Reads one line of text.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let line = self.line_bytes().expect("the server closed the connection instead of answering");
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    /// Reads exactly `count` bytes.
+    #[track_caller]
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).expect("a literal as long as announced");
+        bytes
+    }
+
+    /// Fails the test unless the server closes the connection, after whatever it still says.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        while self.line_bytes().is_some() {}
+    }
+}

@@ -1,0 +1,297 @@
+//! `adduser`: adds, changes and deletes users with IMail's own switches, text files and exit codes.
+//!
+//! * [`switches`]: words to a typed command line
+//! * [`lines`]: text files and standard input to requests
+//! * [`plan`]: requests and a registry to changes, without any effect
+//! * [`apply`]: the changes to the registry and the disk
+//!
+//! Failure: what cannot be done is told on standard error, with file and line, and the rest goes on. Limits:
+//! [`lines::MAX_FILE_BYTES`], [`BATCH_LINES_MAX`], [`LINE_BYTES_MAX`].
+
+pub mod apply;
+pub mod lines;
+pub mod plan;
+pub mod switches;
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+
+use layout::registry::store::Loaded;
+use layout::root::Root;
+use layout::text::{self, CodePage};
+
+use crate::program::{complain, open_root, say, version_line};
+use apply::{Done, Outcome};
+use lines::{Item, Line, Place, Request};
+use plan::Step;
+use switches::{CommandLine, UsageError};
+
+/// Lines of standard input that are done together, at most.
+pub const BATCH_LINES_MAX: usize = 100_000;
+/// Longest line of standard input, in bytes.
+pub const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+const USAGE: &str = "\
+Usage: adduser [-h DOMAIN] -u ID [-p PASSWORD] [-n \"FULL NAME\"] [OPTION]...   add a user
+       adduser [-h DOMAIN] ID                                               the same, in short
+       adduser [-h DOMAIN] -m ID [-p PASSWORD] [-n \"FULL NAME\"] [OPTION]...   change a user
+       adduser [-h DOMAIN] -k ID                                            delete a user (also: -k -u ID)
+       adduser [-h DOMAIN] -f FILE                                          do what the lines of a file say
+       adduser                                                              read lines from standard input
+
+  -h DOMAIN      the domain, by its official or any other name; without it the primary domain
+  -p PASSWORD    the password. A new user without one is disabled and gets a random password, which is printed
+  -n \"NAME\"      the full name
+  -chgpass  +chgpass   the user must not / may change the password
+  -web      +web       the user must not / may use web mail
+  -active   +active    the account is disabled / enabled
+  -info     +info      the user is hidden from / shown by finger, LDAP and whois
+                 A new user has all four. With -m they stay as they are, unless one of them is given: then
+                 all four are turned on but those given with a minus
+  -l             accepted for old scripts, without effect
+  --root DIR     the IMail directory; without it the environment variable IMAIL_ROOT counts, then the
+                 current directory if it holds registry.ini
+  --help         this text
+  --version      the version
+
+Lines of a file, in UTF-8 or in the code page of the server (932 unless registry.ini says otherwise):
+  userid,password,full name     adds a user; the name, and a comma at the end, can be left out
+  -m userid -web                any options as above; -h holds from its line on
+  ; or # at the beginning       the line is skipped; so is an empty one
+There is no header line. A line that cannot be done is reported, and the next one goes on.
+A deleted user's directory is kept in users/.deleted until you remove it.
+
+Exit code, as IMail's program has it: 1 = at least one thing was done, 0 = nothing was done.";
+
+/// Runs the program; `true` = at least one thing was done.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<String> =
+        arguments.map(|word| text::decode(word.as_bytes(), CodePage::default()).0).collect();
+    match try_run(&words) {
+        Ok(done) => done,
+        Err(error) => {
+            complain(&format!("adduser: {error}"));
+            false
+        }
+    }
+}
+
+fn try_run(words: &[String]) -> Result<bool, String> {
+    let line = switches::parse(words).map_err(|error| error.to_string())?;
+    if line.help || line.version {
+        say(&if line.help { USAGE.to_owned() } else { version_line("adduser") });
+        return Ok(false);
+    }
+    let root = open_root(line.root.as_deref()).map_err(|error| error.to_string())?;
+    let mut session = Session { root, ldap_told: false, done: 0 };
+    let result = if line.operation.is_none() && line.file.is_none() {
+        session.interactive(line.domain)
+    } else {
+        session.once(line)
+    };
+    // What was done before a failure counts.
+    if let Err(error) = result {
+        complain(&format!("adduser: {error}"));
+    }
+    Ok(session.done > 0)
+}
+
+/// One run of the program.
+struct Session {
+    root: Root,
+    ldap_told: bool,
+    /// How many requests were done.
+    done: usize,
+}
+
+impl Session {
+    /// What the command line asks for.
+    fn once(&mut self, line: CommandLine) -> Result<(), String> {
+        let loaded = self.snapshot()?;
+        let items = self.items_of(line, Place::default(), None, loaded.registry.global.code_page)?;
+        self.batch(&loaded, &items)
+    }
+
+    /// Lines from standard input until it ends: those that are there already are done together, with one rewrite of the registry.
+    fn interactive(&mut self, mut domain: Option<String>) -> Result<(), String> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            complain("One command a line, such as: -u ID -p PASSWORD. Ctrl-D ends.");
+        }
+        let mut reader = BufReader::with_capacity(LINE_BYTES_MAX as usize, stdin.lock());
+        let mut number = 0;
+        let mut ended = false;
+        while !ended {
+            let lines = read_batch(&mut reader).map_err(|error| format!("standard input: {error}"))?;
+            if lines.is_empty() {
+                break;
+            }
+            let loaded = self.snapshot()?;
+            let mut items = Vec::new();
+            for line in lines {
+                number += 1;
+                ended = !self.input_line(&line, number, &mut domain, &loaded, &mut items);
+                if ended {
+                    break;
+                }
+            }
+            if let Err(error) = self.batch(&loaded, &items) {
+                complain(&format!("adduser: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what one line of standard input asks for; `false` = the input ends here.
+    fn input_line(
+        &mut self,
+        line: &[u8],
+        number: usize,
+        domain: &mut Option<String>,
+        loaded: &Loaded,
+        items: &mut Vec<Item>,
+    ) -> bool {
+        let code_page = loaded.registry.global.code_page;
+        let (line, _) = text::decode(line, code_page);
+        let place = Place { file: "standard input".to_owned(), line: number };
+        let refused = |error: UsageError| vec![Item { place: place.clone(), request: Err(error) }];
+        let found = match lines::read_line(&line, domain) {
+            Ok(Line::Empty) => Vec::new(),
+            Ok(Line::End) => return false,
+            Ok(Line::User(operation)) => {
+                let request = Ok(Request { domain: domain.clone(), operation });
+                vec![Item { place: place.clone(), request }]
+            }
+            Ok(Line::Options(line)) if line.help => {
+                say(USAGE);
+                Vec::new()
+            }
+            Ok(Line::Options(line)) => self
+                .items_of(line, place.clone(), domain.clone(), code_page)
+                .unwrap_or_else(|error| refused(UsageError(error))),
+            Err(error) => refused(error),
+        };
+        items.extend(found);
+        true
+    }
+
+    /// The requests of a command line, those of its file among them.
+    fn items_of(
+        &mut self,
+        line: CommandLine,
+        place: Place,
+        domain: Option<String>,
+        code_page: CodePage,
+    ) -> Result<Vec<Item>, String> {
+        let domain = line.domain.or(domain);
+        let mut ldap = line.ldap;
+        let mut items = Vec::new();
+        if let Some(file) = &line.file {
+            let name = file.display().to_string();
+            let text = lines::decode(&lines::load(file)?, code_page);
+            let text = text.map_err(|reason| format!("the file {name} cannot be read: {reason}"))?;
+            let (found, in_file) = lines::read_text(&name, &text, domain.clone());
+            items.extend(found);
+            ldap |= in_file;
+        }
+        let request = line.operation.map(|operation| Ok(Request { domain, operation }));
+        items.extend(request.map(|request| Item { place, request }));
+        if ldap && !self.ldap_told {
+            complain("adduser: -l has no effect: directory services read the registry itself");
+            self.ldap_told = true;
+        }
+        Ok(items)
+    }
+
+    fn snapshot(&self) -> Result<Loaded, String> {
+        apply::snapshot(&self.root).map_err(|error| error.to_string())
+    }
+
+    /// Does a batch and tells what became of it.
+    fn batch(&mut self, loaded: &Loaded, items: &[Item]) -> Result<(), String> {
+        let outcomes = apply::execute(&self.root, loaded, items).map_err(|error| error.to_string())?;
+        for (item, outcome) in items.iter().zip(&outcomes) {
+            self.tell(&item.place, outcome);
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, place: &Place, outcome: &Outcome) {
+        match outcome {
+            Err(reason) => complain(&format!("{place}: {reason}")),
+            Ok(done) => {
+                self.done += 1;
+                say(&done_line(done));
+                let address = done.change.address();
+                if let Some(warning) = &done.change.warning {
+                    complain(&format!("{place}: warning: {warning}"));
+                }
+                if let Some(Err(reason)) = &done.moved {
+                    complain(&format!(
+                        "{place}: warning: {address}: its directory stays where it is: {reason}"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// The line that says what was done. (IMail's own texts are not known.)
+fn done_line(done: &Done) -> String {
+    let address = done.change.address();
+    match (&done.change.step, &done.made_password, &done.moved) {
+        (Step::Add { .. }, Some(password), _) => format!(
+            "Added {address}, disabled, with the password {} (none was given): adduser -h {} -m {} +active enables it",
+            password.expose(),
+            done.change.domain,
+            done.change.id
+        ),
+        (Step::Add { .. }, None, _) => format!("Added {address}"),
+        (Step::Modify { .. }, ..) => format!("Changed {address}"),
+        (Step::Delete, _, Some(Ok(Some(place)))) => {
+            format!("Deleted {address}; its directory is now {place}")
+        }
+        (Step::Delete, ..) => format!("Deleted {address}"),
+    }
+}
+
+/// Waits for one line, and takes those that came with it; none = the input ended.
+fn read_batch(reader: &mut BufReader<impl io::Read>) -> io::Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if line.len() as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than 64 KiB"));
+        }
+        if !line.is_empty() {
+            lines.push(line);
+        }
+        if !reader.buffer().contains(&b'\n') || lines.len() >= BATCH_LINES_MAX {
+            return Ok(lines);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_came_together_are_a_batch() {
+        let mut reader = BufReader::with_capacity(8, &b"a\nb\nlonger line\nlast"[..]);
+        let mut batches = Vec::new();
+        loop {
+            let batch = read_batch(&mut reader).unwrap();
+            if batch.is_empty() {
+                break;
+            }
+            batches.push(batch.len());
+        }
+        assert_eq!(batches.iter().sum::<usize>(), 4);
+        assert_eq!(batches[0], 2);
+        let long = vec![b'x'; LINE_BYTES_MAX as usize + 1];
+        assert!(read_batch(&mut BufReader::new(&long[..])).is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! `regcheck`: says whether the domain keys of the registry fit each other and this machine (IMail 12 manual 6-2).
+//!
+//! It only reads. Exit code: 0 no fault, 1 faults, 2 could not run.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use layout::registry::{check, store};
+use tools::program::{complain, open_root, say, version_line};
+
+const USAGE: &str = "\
+Usage: regcheck [--root DIR]
+
+Checks that the domain keys in registry.ini point at each other and at addresses of this machine.
+Nothing is changed.
+
+  --root DIR   the IMail directory; without it the environment variable IMAIL_ROOT counts, then the
+               current directory if it holds registry.ini
+  --help       this text
+  --version    the version
+
+Exit code: 0 no fault found, 1 at least one fault, 2 the check could not be made.";
+
+const COULD_NOT_RUN: u8 = 2;
+
+enum Asked {
+    Check(Option<PathBuf>),
+    Text(String),
+}
+
+fn main() -> ExitCode {
+    let result = match asked(std::env::args_os().skip(1).collect()) {
+        Ok(Asked::Check(root)) => run(root),
+        Ok(Asked::Text(text)) => {
+            say(&text);
+            Ok(false)
+        }
+        Err(error) => Err(format!("{error}; regcheck --help shows what there is")),
+    };
+    match result {
+        Ok(fault) => ExitCode::from(u8::from(fault)),
+        Err(error) => {
+            complain(&format!("regcheck: {error}"));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
+
+/// Reads the arguments: IMail's program has none, ours are the usual three.
+fn asked(arguments: Vec<std::ffi::OsString>) -> Result<Asked, String> {
+    let mut root = None;
+    let mut rest = arguments.into_iter();
+    while let Some(argument) = rest.next() {
+        match argument.to_str() {
+            Some("--help") => return Ok(Asked::Text(USAGE.to_owned())),
+            Some("--version") => return Ok(Asked::Text(version_line("regcheck"))),
+            Some("--root") => root = Some(rest.next().ok_or("--root needs a directory")?.into()),
+            Some(text) if text.starts_with("--root=") => {
+                root = text.split_once('=').map(|(_, dir)| dir.into())
+            }
+            _ => return Err(format!("{argument:?} is no option")),
+        }
+    }
+    Ok(Asked::Check(root))
+}
+
+/// Prints the check; `true` = there is a fault.
+fn run(root: Option<PathBuf>) -> Result<bool, String> {
+    let root = open_root(root.as_deref()).map_err(|error| error.to_string())?;
+    let loaded = store::load(&root).map_err(|error| error.to_string())?;
+    for complaint in &loaded.complaints {
+        complain(&format!("{}: {complaint}", root.registry_ini()));
+    }
+    let addresses = local_addresses().map_err(|error| format!("the addresses of this machine: {error}"))?;
+    let (lines, fault) = check::regcheck(&loaded.registry, &addresses);
+    lines.iter().for_each(|line| say(line));
+    Ok(fault)
+}
+
+/// Every IP address of this machine, each once, in the order of the interfaces.
+fn local_addresses() -> nix::Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    for interface in nix::ifaddrs::getifaddrs()? {
+        let Some(address) = interface.address else { continue };
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let found = v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())));
+        if let Some(found) = found.filter(|found| !addresses.contains(found)) {
+            addresses.push(found);
+        }
+    }
+    Ok(addresses)
+}
