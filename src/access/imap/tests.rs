@@ -308,7 +308,7 @@ async fn fetching() {
     let message = "From: =?ISO-2022-JP?B?GyRCOzNFRBsoQg==?= <y@example.org>\r\nSubject: parts\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nfirst\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>\r\n--b--\r\n";
     let answer = client.append("INBOX", "(\\Flagged $Work) \"17-Jul-1996 02:44:25 +0000\" ", message).await;
     assert!(answer.contains("OK [APPENDUID "), "{answer}");
-    client.append("INBOX", "(\\Seen)", &mail("x", "y")).await;
+    client.append("INBOX", "(\\Seen) ", &mail("x", "y")).await;
     client.append("INBOX", "(\\Seen) ", &mail("two", "From <here> on\r\nFrom there")).await;
     client.ok("SELECT INBOX").await;
     let uid: u32 = {
@@ -336,7 +336,7 @@ async fn fetching() {
     assert_eq!(client.ok("FETCH 1 BODY.PEEK[9]").await, "* 1 FETCH (BODY[9] NIL)\r\n");
     assert_eq!(
         client.ok("FETCH 1 BODY.PEEK[HEADER.FIELDS (Subject X-None)]").await,
-        "* 1 FETCH (BODY[HEADER.FIELDS (Subject X-None)] {19}\r\nSubject: parts\r\n\r\n)\r\n"
+        "* 1 FETCH (BODY[HEADER.FIELDS (Subject X-None)] {18}\r\nSubject: parts\r\n\r\n)\r\n"
     );
     assert_eq!(
         client.ok("FETCH 1 BODY.PEEK[2.MIME]").await,
@@ -464,7 +464,7 @@ async fn expunging() {
     assert!(answer.contains("* 6 FETCH (FLAGS ") && answer.contains("NO [EXPUNGEISSUED]"), "{answer}");
     assert_eq!(other.ok("SEARCH ALL").await, "* SEARCH 1 4 6\r\n");
     client.append("INBOX", "", &mail("seventh", "x")).await;
-    assert_eq!(other.ok("SEARCH SUBJECT seventh").await, "* SEARCH\r\n* 7 EXISTS\r\n* 1 RECENT\r\n");
+    assert_eq!(other.ok("SEARCH SUBJECT seventh").await, "* SEARCH\r\n* 7 EXISTS\r\n* 0 RECENT\r\n");
     assert_eq!(other.ok("SEARCH SUBJECT seventh").await, "* SEARCH 7\r\n");
     assert_eq!(other.ok("NOOP").await, "* 2 EXPUNGE\r\n* 2 EXPUNGE\r\n* 3 EXPUNGE\r\n");
     assert_eq!(other.ok("SEARCH ALL").await, "* SEARCH 1 2 3 4\r\n");
@@ -601,10 +601,9 @@ async fn searching() {
     client.ok("SELECT INBOX").await;
     for (key, expected) in [
         ("ALL", "1 2 3"),
-        ("CHARSET UTF-8 SUBJECT 日本語", ""),
         ("CHARSET UTF-8 SUBJECT {9+}\r\n日本語", "1"),
         ("CHARSET UTF-8 BODY {9+}\r\n請求書", "1"),
-        ("CHARSET ISO-2022-JP TEXT {14+}\r\n\x1b$B@A5a=q\x1b(B", "1"),
+        ("CHARSET ISO-2022-JP TEXT {12+}\r\n\x1b$B@A5a=q\x1b(B", "1"),
         ("TEXT {9+}\r\n請求書", "1"),
         ("SUBJECT HELLO", "2"),
         ("FROM ann NOT SUBJECT third", "2"),
@@ -629,9 +628,6 @@ async fn searching() {
         ("UID 1", ""),
         ("TO mike CC nobody", ""),
     ] {
-        if expected.is_empty() && key.ends_with("日本語") && !key.contains('{') {
-            continue;
-        }
         let blank = if expected.is_empty() { "" } else { " " };
         assert_eq!(
             client.ok(&format!("SEARCH {key}")).await,
@@ -696,7 +692,7 @@ async fn mailboxes_of_others() {
     );
     assert_eq!(
         client.ok("FETCH 1 BODY[]").await,
-        "* 1 FETCH (BODY[] {45}\r\nSubject: one\r\nX-UIDL: 404304\r\n\r\nFrom here on\r\n)\r\n"
+        "* 1 FETCH (BODY[] {46}\r\nSubject: one\r\nX-UIDL: 404304\r\n\r\nFrom here on\r\n)\r\n"
     );
     assert_eq!(std::fs::read_to_string(site.file("mike", "Main.mbx")).unwrap(), text);
     client.fails("SELECT odd", "NO [CORRUPTION]").await;
