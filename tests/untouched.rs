@@ -8,6 +8,7 @@ use support::pop3::subject;
 use support::sample::{ACCOUNTS, SUZUKI, SUZUKI_FOLDERS, SUZUKI_FOREIGN, SUZUKI_SEEN, SUZUKI_UIDL};
 use support::server::Server;
 use support::tree::{Tree, assert_same_bytes};
+use support::{EDIT_LIMIT as LETTERS_LIMIT, wait_for};
 
 #[test]
 fn reading_everything_changes_no_byte() {
@@ -148,13 +149,16 @@ fn marking_read_changes_one_byte() {
     let mut imap = server.imap("suzuki", SUZUKI);
     imap.ok("SELECT INBOX");
     imap.ok("STORE 2 +FLAGS (\\Seen)");
-    let after = tree.read("users/suzuki/Main.mbx");
+    // Letters are written once a second.
+    let after = wait_for("the mark in the file", LETTERS_LIMIT, || {
+        Some(tree.read("users/suzuki/Main.mbx")).filter(|now| *now != before)
+    });
     assert_eq!(before.len(), after.len());
     let changed: Vec<_> = (0..before.len()).filter(|at| before[*at] != after[*at]).collect();
     assert_eq!(changed.len(), 1, "changed bytes: {changed:?}");
     assert_eq!((before[changed[0]], after[changed[0]]), (b'U', b'R'));
     imap.ok("STORE 2 -FLAGS (\\Seen)");
-    assert_eq!(tree.read("users/suzuki/Main.mbx"), before);
+    wait_for("the mark taken back", LETTERS_LIMIT, || (tree.read("users/suzuki/Main.mbx") == before).then_some(()));
 }
 
 fn read_by_pop3(server: &Server, user: &str, password: &str, count: usize) {

@@ -60,12 +60,17 @@ impl<'a> Tree<'a> {
         self.config.domain_dir(domain)
     }
 
-    /// The file of a group alias: its path, mapped; a bare name is in the domain's directory.
+    /// The file of a group alias, found as delivery finds it: where its path is mapped to, else by its name in the domain's
+    /// directory, in `lists` there, or in the IMail directory.
     pub(super) fn group_file(&self, domain: &Domain, path: &str) -> Option<TreePath> {
-        if !path.contains(['\\', '/']) {
-            return Some(self.root.find(self.domain_dir(domain)?.top(), path));
+        let mapped = self.config.paths.resolve(self.root, path);
+        if let Some(file) = mapped.filter(|file| self.root.disk().stat(file).is_ok()) {
+            return Some(file);
         }
-        self.config.paths.resolve(self.root, path)
+        let name = path.rsplit(['\\', '/']).next()?;
+        let dir = self.domain_dir(domain);
+        let places = dir.into_iter().flat_map(|dir| [dir.top().clone(), dir.lists()]);
+        places.chain([self.root.top().clone()]).find_map(|place| self.root.file_in(&place, name))
     }
 
     /// The directories of a domain's lists.

@@ -115,6 +115,6 @@ mod tests {
             missing(&authenticated, b"message-id: <1@x>\r\nDate: x\r\n\r\n", now),
             "From: <a@example.jp>\r\n"
         );
-        assert_eq!(hops(b"Received: a\r\n\tb\r\nRECEIVED: c\r\n\r\nReceived: body"), 2);
+        assert_eq!(hops(b"Received: a\r\n\tb\r\nRECEIVED: c\r\nX-Received: d\r\n\r\n"), 2);
     }
 }

@@ -128,7 +128,11 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if !self.visited.insert(format!("{}@{}", local.to_lowercase(), domain.name.to_lowercase())) {
-            return Ok(());
+            // An alias that leads back to its own name means the user of that name.
+            return match domain.alias(local).and_then(|_| domain.user(local)) {
+                Some(user) => self.user(user, domain, depth),
+                None => Ok(()),
+            };
         }
         self.local_part(local, domain, depth)
     }
@@ -232,6 +236,9 @@ impl<'a> Walk<'a> {
 
     /// A user's own mailbox, after a look at `forward.ima`.
     fn user(&mut self, user: &User, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
+        if !self.visited.insert(format!("user {}@{}", user.id.to_lowercase(), domain.name.to_lowercase())) {
+            return Ok(());
+        }
         let target = self.target(user, domain, MailboxName::inbox())?;
         let disk = self.config.root().disk();
         let forward = match disk.read(&target.dir.forward(), SETTINGS_FILE_MAX) {
@@ -335,6 +342,7 @@ ann-work=mike
 circle=circle2
 circle2=circle
 self=self,mike
+root=root, ann
 staff=C:\IMail\staff.list
 oldstaff=C:\Elsewhere\staff.list
 gone=C:\IMail\gone.lst
@@ -398,8 +406,8 @@ nobody=bob
         for (address, expected) in [
             ("mike@mail.example.jp", MIKE.to_owned()),
             ("MIKE@EXAMPLE.JP", MIKE.to_owned()),
-            ("postmaster", "root@mail.example.jp/INBOX".to_owned()),
-            ("postmaster@mail.example.jp", "root@mail.example.jp/INBOX".to_owned()),
+            ("postmaster", format!("root@mail.example.jp/INBOX {ANN}")),
+            ("postmaster@mail.example.jp", format!("root@mail.example.jp/INBOX {ANN}")),
             ("sales@example.jp", format!("{MIKE} {ANN} x@example.net")),
             ("mixed@example.jp", format!("{MIKE} {ANN} x@example.net")),
             ("ann-work@example.jp", MIKE.to_owned()),
@@ -417,6 +425,7 @@ nobody=bob
             ("loop@example.jp", "loop@mail.example.jp/INBOX".to_owned()),
             ("circle@example.jp", "UnknownUser".to_owned()),
             ("self@example.jp", MIKE.to_owned()),
+            ("root@example.jp", format!("root@mail.example.jp/INBOX {ANN}")),
             ("staff@example.jp", format!("{MIKE} z@example.net")),
             ("oldstaff@example.jp", format!("{MIKE} z@example.net")),
             ("fax@example.jp", "waits fax@mail.example.jp".to_owned()),

@@ -61,7 +61,8 @@ def smtp(host, port, user, password, imap_port):
         mail["To"] = "suzuki@mail.example.jp"
         mail["Subject"] = "Python から"
         mail.set_content("本文です。\n.\n..\nFrom <a@example.net> x\n\nFrom here\n")
-        relay.send_message(mail)
+        # Not send_message(): that one puts ">" before lines that begin with "From ".
+        relay.sendmail("suzuki@mail.example.jp", ["suzuki@mail.example.jp"], mail.as_bytes())
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         box = imaplib.IMAP4(host, imap_port, timeout=LIMIT_SECONDS)

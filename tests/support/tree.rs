@@ -145,7 +145,7 @@ pub fn is_ours(path: &Path) -> bool {
     let top = path.parent() == Some(Path::new(""));
     matches!(kind, "rsx" | "rsj" | "rsu" | "rsc")
         || name.ends_with(".rsx.1")
-        || matches!(name, "user.lck" | "imap.sub" | "public.seen" | "next.id")
+        || matches!(name, "user.lck" | "login.last" | "imap.sub" | "public.seen" | "next.id")
         || (top && matches!(name, "registry.lck" | "registry.ini.good"))
         || path.starts_with("logs")
         || path.starts_with("certs")

@@ -2,6 +2,7 @@
 
 use super::super::survey::Tree;
 use super::{Area, Report};
+use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::name::AliasName;
 use layout::path::TreePath;
@@ -9,7 +10,7 @@ use layout::registry::alias::{Alias, classify};
 use layout::registry::model::{AliasEntry, Domain};
 use layout::registry::{fold, same_name};
 use layout::root::UserDir;
-use layout::text;
+use layout::user::forward::Forward;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
@@ -17,8 +18,8 @@ use std::io;
 const STEPS_MAX: usize = 1000;
 /// The alias that gets mail for unknown names (seen in exports).
 const CATCH_ALL: &str = "nobody";
-/// In `forward.ima`: keep a copy.
-const KEEP: &str = ".";
+/// A target in `forward.ima` that throws the mail away.
+const DISCARD: &str = "nul";
 
 /// A name that mail can be sent on from. The names are in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,15 +98,12 @@ fn alias(tree: &Tree<'_>, domain: &Domain, entry: &AliasEntry, edges: &mut Edges
 /// The members of a group alias, or why they cannot be read.
 pub(super) fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Result<Vec<String>, String> {
     let Some(file) = tree.group_file(domain, path) else {
-        return Err(format!("its file {path} leads nowhere on this machine: add a line OLD=NEW to [Paths]"));
+        return Err(format!(
+            "its file {path} is not there, so its mail reaches nobody: copy the file, add a line OLD=NEW to [Paths], or \
+             remove the alias"
+        ));
     };
-    match entries(tree, &file) {
-        Ok(entries) => Ok(entries),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
-            "its file {file} is not there, so its mail reaches nobody: copy the file, or remove the alias"
-        )),
-        Err(error) => Err(format!("its file {file}: {error}")),
-    }
+    members(tree, &file).map_err(|error| format!("its file {file}: {error}"))
 }
 
 fn forward(
@@ -117,47 +115,35 @@ fn forward(
     report: &mut Report,
 ) {
     let node = Node::user(id, domain);
-    match forward_of(tree, dir) {
-        Ok(addresses) => {
-            for address in addresses.iter().filter(|address| *address != KEEP) {
-                match target(tree, domain, address, None) {
-                    Target::Local(to) => edges.entry(node.clone()).or_default().push(to),
-                    Target::Unknown => {
-                        report.finding(
-                            Area::User,
-                            format!("{}: forwards to {address}, which does not exist", node.address()),
-                        );
-                    }
-                    Target::Elsewhere | Target::List => {}
-                }
+    let forward = match forward_of(tree, dir) {
+        Ok(forward) => forward,
+        Err(error) => return report.finding(Area::User, format!("{}: {error}", dir.forward())),
+    };
+    for address in forward.targets.iter().filter(|address| !DISCARD.eq_ignore_ascii_case(address)) {
+        match target(tree, domain, address, None) {
+            Target::Local(to) => edges.entry(node.clone()).or_default().push(to),
+            Target::Unknown => {
+                let text = format!("{}: forwards to {address}, which does not exist", node.address());
+                report.finding(Area::User, text);
             }
+            Target::Elsewhere | Target::List => {}
         }
-        Err(error) => report.finding(Area::User, format!("{}: {error}", dir.forward())),
     }
 }
 
-/// Where a user's mail is forwarded to; empty if it is not.
-pub(super) fn forward_of(tree: &Tree<'_>, dir: &UserDir) -> io::Result<Vec<String>> {
-    match entries(tree, &dir.forward()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other,
+/// Where a user's mail is forwarded to.
+pub(super) fn forward_of(tree: &Tree<'_>, dir: &UserDir) -> io::Result<Forward> {
+    match tree.root.disk().read(&dir.forward(), SETTINGS_FILE_MAX) {
+        Ok(bytes) => Ok(Forward::parse(&bytes, tree.registry.global.code_page).0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Forward::default()),
+        Err(error) => Err(error),
     }
 }
 
-/// The addresses in a file of members or of forwards: one a line, or several with commas between; stray NULs, which real
-/// `forward.ima` files hold, do not count, nor do comments.
-pub(super) fn entries(tree: &Tree<'_>, file: &TreePath) -> io::Result<Vec<String>> {
+/// The addresses in a file of members, one a line: of a group, or of a list.
+pub(super) fn members(tree: &Tree<'_>, file: &TreePath) -> io::Result<Vec<String>> {
     let bytes = tree.root.disk().read(file, SETTINGS_FILE_MAX)?;
-    let (text, _) = text::decode(&text::without_nul(&bytes), tree.registry.global.code_page);
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with([';', '#']));
-    let words = lines.flat_map(|line| line.split(',')).map(|word| bare(word.trim()));
-    Ok(words.filter(|word| !word.is_empty()).map(str::to_owned).collect())
-}
-
-/// The address of `Name <address>`.
-fn bare(word: &str) -> &str {
-    let inner = word.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>'));
-    inner.map_or(word, |(address, _)| address.trim())
+    Ok(Group::parse(bytes, tree.registry.global.code_page).members().collect())
 }
 
 /// Where `address` leads, as written in something of `domain`. An alias stands before a user of the same name, except for
@@ -174,12 +160,12 @@ pub(super) fn target(tree: &Tree<'_>, domain: &Domain, address: &str, from: Opti
     if let Some(entry) = domain.alias(name).filter(|_| !itself) {
         return Target::Local(Node::alias(&entry.name, domain));
     }
-    if let Some(user) = domain.user(name) {
-        return Target::Local(Node::user(&user.id, domain));
-    }
     let is_list = AliasName::parse(name).ok().and_then(|name| tree.domain_dir(domain)?.list(&name));
     if is_list.is_some() {
         return Target::List;
+    }
+    if let Some(user) = domain.user(name) {
+        return Target::Local(Node::user(&user.id, domain));
     }
     // `user-mailbox`; the user's ID may hold the separator too.
     let separators = name.match_indices(tree.registry.global.mailbox_split_char);
@@ -266,9 +252,9 @@ mod tests {
             ("x=y\ny=x@a.b\n", &[], "x@a.b -> y@a.b -> x@a.b"),
             ("news=news\n", &[], "news does not exist"),
             ("news=news\n", &[("lists/news/users.lst", b"")], ""),
-            ("g=C:\\IMail\\g.lst\n", &[("G.lst", b"; members\r\nann\r\nBob <bob@a.b>\r\n")], ""),
+            ("g=C:\\IMail\\g.lst\n", &[("G.lst", b"; members\r\nann\r\nbob@a.b\r\n")], ""),
             ("g=C:\\IMail\\g.lst\n", &[], "g.lst is not there"),
-            ("g=D:\\g.lst\n", &[], "leads nowhere"),
+            ("g=D:\\g.lst\n", &[("lists/g.lst", b"ann\n")], ""),
             ("", &[("users/ann/forward.ima", b".,\0ann@a.b \r\n\0")], "ann@a.b -> ann@a.b"),
             (
                 "",

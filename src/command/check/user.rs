@@ -94,9 +94,7 @@ fn settings(
     let last = last.map(|login| format!("{} ({})", time(login.time), login.protocol));
     all.push(("Last login", last.or(user.last_login.map(time)).unwrap_or("not known".to_owned())));
     all.push(("Directory", dir.path().to_string()));
-    let forward =
-        addresses::forward_of(tree, dir).map_or_else(|error| error.to_string(), |all| all.join(", "));
-    all.push(("Forward", if forward.is_empty() { "none".to_owned() } else { forward }));
+    all.push(("Forward", forward(tree, dir)));
     for found in dir.mailboxes().unwrap_or_default() {
         let text = match inspect(&tree.root.shared_disk(), &found.file) {
             Ok(seen) => format!("{}: {} messages, {}", found.name.text(), seen.messages, human(seen.bytes)),
@@ -105,6 +103,15 @@ fn settings(
         all.push(("Mailbox", text));
     }
     all
+}
+
+fn forward(tree: &Tree<'_>, dir: &UserDir) -> String {
+    match addresses::forward_of(tree, dir) {
+        Err(error) => error.to_string(),
+        Ok(forward) if !forward.is_active() => "none".to_owned(),
+        Ok(forward) if forward.keep => format!("{}, and keeps a copy", forward.targets.join(", ")),
+        Ok(forward) => forward.targets.join(", "),
+    }
 }
 
 fn password(user: &User) -> &'static str {
@@ -150,7 +157,7 @@ fn memberships(tree: &Tree<'_>, domain: &Domain, node: &Node, about: &mut About)
     }
     for list in tree.lists(domain) {
         let files = MEMBER_FILES.iter().filter_map(|file| tree.root.file_in(&list, file));
-        let members = files.filter_map(|file| addresses::entries(tree, &file).ok()).flatten();
+        let members = files.filter_map(|file| addresses::members(tree, &file).ok()).flatten();
         if members.into_iter().any(|member| is_user(&member)) {
             about.lists.push(format!("{}@{}", list.name(), domain.name));
         }
