@@ -158,7 +158,9 @@ fn marking_read_changes_one_byte() {
     assert_eq!(changed.len(), 1, "changed bytes: {changed:?}");
     assert_eq!((before[changed[0]], after[changed[0]]), (b'U', b'R'));
     imap.ok("STORE 2 -FLAGS (\\Seen)");
-    wait_for("the mark taken back", LETTERS_LIMIT, || (tree.read("users/suzuki/Main.mbx") == before).then_some(()));
+    wait_for("the mark taken back", LETTERS_LIMIT, || {
+        (tree.read("users/suzuki/Main.mbx") == before).then_some(())
+    });
 }
 
 fn read_by_pop3(server: &Server, user: &str, password: &str, count: usize) {

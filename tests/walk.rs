@@ -57,8 +57,7 @@ fn a_copied_directory_comes_alive() {
     let edited = ini::set(&tree.registry(), &ini::aliases(VIRTUAL), "hello", "suzuki@mail.example.jp");
     tree.save_registry(&edited);
     wait_for("an alias that was added by hand", EDIT_LIMIT, || {
-        let reply =
-            server.smtp().send("a@example.net", &["hello@example.org"], &mail("by the new alias"));
+        let reply = server.smtp().send("a@example.net", &["hello@example.org"], &mail("by the new alias"));
         (reply.code == 250).then_some(())
     });
     server.wait_for_mail("suzuki", SUZUKI, "by the new alias");

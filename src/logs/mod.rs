@@ -9,7 +9,9 @@
 //! # Limits
 //! [`WAITING_MAX`] lines wait; more are dropped and counted.
 
+use chrono::Local;
 use layout::disk::{Disk, Handle, Open};
+use layout::logline::{self, Event, FileKind, Tag};
 use layout::name::SpoolId;
 use layout::path::TreePath;
 use layout::registry::model::LogTo;
@@ -18,17 +20,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::Duration;
 
 /// The most lines that wait for the disk.
 pub const WAITING_MAX: usize = 100_000;
 
-/// The longest text of a line, in characters.
-const TEXT_MAX: usize = 512;
+/// How long a stopping server waits for its log.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where log lines go.
 #[derive(Clone)]
 pub struct Log {
-    lines: SyncSender<Vec<u8>>,
+    lines: SyncSender<Item>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -45,38 +48,60 @@ impl Log {
         Log { lines, dropped: Arc::default() }
     }
 
-    /// Writes one event in the form of IMail's lines: `MM:DD HH:MM TAG(id) [address] text`.
-    pub fn line(&self, to: LogTo, tag: &str, id: SpoolId, address: Option<IpAddr>, text: &str) {
+    /// Writes an event down, if the service logs to the sys file. `address` is what stands in the line's bracket. Never waits.
+    pub fn event(&self, to: LogTo, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
         if to != LogTo::Sys {
             return;
         }
-        let now = chrono::Local::now().format("%m:%d %H:%M");
-        let address = address.map(|address| format!("[{address}] ")).unwrap_or_default();
-        let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect();
-        self.put(format!("{now} {tag}({id}) {address}{text}\r\n").into_bytes());
-    }
-
-    /// Hands a whole line over, with its line end. Never waits.
-    pub fn put(&self, line: Vec<u8>) {
-        if self.lines.try_send(line).is_err() {
+        let line = logline::write(Local::now().naive_local(), tag, id, address, event);
+        if self.lines.try_send(Item::Line(line)).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(dropped, "log lines were dropped: the disk is too slow or full");
             }
         }
     }
+
+    /// Writes down what concerns the server as a whole, whatever the services' settings.
+    pub fn note(&self, text: &str) {
+        self.event(LogTo::Sys, Tag::Server, SpoolId(0), None, &Event::Note(text));
+    }
+
+    /// Waits until everything so far is written: before the server ends.
+    pub fn flush(&self) {
+        let (done, written) = mpsc::channel();
+        if self.lines.send(Item::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_PATIENCE);
+        }
+    }
 }
 
-fn run(disk: &dyn Disk, root: &Root, incoming: &Receiver<Vec<u8>>, dir: &dyn Fn() -> TreePath) {
+/// What the writing thread gets.
+enum Item {
+    Line(Vec<u8>),
+    Flush(mpsc::Sender<()>),
+}
+
+fn run(disk: &dyn Disk, root: &Root, incoming: &Receiver<Item>, dir: &dyn Fn() -> TreePath) {
     let mut open: Option<(TreePath, Box<dyn Handle>)> = None;
-    while let Ok(mut lines) = incoming.recv() {
-        for line in incoming.try_iter().take(WAITING_MAX) {
-            lines.extend_from_slice(&line);
+    while let Ok(first) = incoming.recv() {
+        let (mut lines, mut waiting) = (Vec::new(), Vec::new());
+        for item in [first].into_iter().chain(incoming.try_iter().take(WAITING_MAX)) {
+            match item {
+                Item::Line(line) => lines.extend_from_slice(&line),
+                Item::Flush(done) => waiting.push(done),
+            }
         }
-        let file = root.find(&dir(), &chrono::Local::now().format("sys%Y%m%d.txt").to_string());
-        if let Err(error) = write(disk, root, &mut open, file, &lines) {
+        let name = logline::file_of(FileKind::System, Local::now().naive_local());
+        let file = root.find(&dir(), &name);
+        if !lines.is_empty()
+            && let Err(error) = write(disk, root, &mut open, file, &lines)
+        {
             open = None;
             tracing::warn!(%error, "log lines could not be written");
+        }
+        for done in waiting {
+            let _ = done.send(());
         }
     }
 }

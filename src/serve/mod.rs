@@ -28,7 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -123,15 +123,15 @@ pub struct Server {
     pub log: Log,
     /// Where mail goes.
     pub transport: Transport,
-    connections: AtomicU32,
     stopping: watch::Sender<bool>,
 }
 
 impl Server {
-    /// A number for a POP3 or IMAP connection, as it stands in its log lines: a 16-digit id like the ones of messages.
+    /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be
+    /// written must not keep users from their mail: then it is 0. Blocks on the disk now and then.
     pub fn connection_id(&self) -> layout::name::SpoolId {
-        let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        layout::name::SpoolId(u64::from(std::process::id() & 0xffff) << 48 | u64::from(number) << 16)
+        let id = tokio::task::block_in_place(|| self.transport.connection_id());
+        id.map_or(layout::name::SpoolId(0), |id| id.id())
     }
 
     /// Becomes true when the server stops: sessions end at the next command.
@@ -171,25 +171,25 @@ async fn serve(
         }
     });
     for note in &notes {
-        eprintln!("imaild: {note}");
+        say(&log, note);
     }
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
     let transport = Transport::start(&live, &hub, &log, &options)?;
     let (stopping, _) = watch::channel(false);
-    let connections = AtomicU32::new(0);
     let server = Arc::new(Server {
         live: live.clone(),
         hub: hub.clone(),
         accounts,
-        log,
+        log: log.clone(),
         transport,
-        connections,
         stopping,
     });
 
-    let say = |text: &str| eprintln!("imaild: {text}");
-    let watcher = Watcher::start(live, say);
+    let watcher = Watcher::start(live, {
+        let log = log.clone();
+        move |text: &str| say(&log, text)
+    });
     let ended = Arc::new(AtomicBool::new(false));
     let keeper = keep(hub.clone(), ended.clone());
 
@@ -198,10 +198,11 @@ async fn serve(
     for bound in listeners {
         sessions.spawn(listen::accept(server.clone(), bound));
     }
+    log.note(&format!("imaild {} is ready: {sockets}", env!("CARGO_PKG_VERSION")));
     // Scripts and tests wait for this line.
     println!("imaild is ready: {sockets}");
     told_to_stop().await?;
-    eprintln!("imaild: stopping");
+    say(&log, "the server is stopping");
     let _ = server.stopping.send(true);
     let drained = async { while sessions.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN_FOR, drained).await;
@@ -211,8 +212,15 @@ async fn serve(
     tokio::task::block_in_place(|| {
         let _ = keeper.join();
         hub.flush();
+        log.flush();
     });
     Ok(())
+}
+
+/// Tells the admin something: on standard error, and in the day's log.
+fn say(log: &Log, text: &str) {
+    eprintln!("imaild: {text}");
+    log.note(text);
 }
 
 /// The thread that writes flags down and tidies.

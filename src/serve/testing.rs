@@ -15,7 +15,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -65,8 +64,7 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     };
     let transport = Transport::start(&live, &hub, &log, &options).unwrap();
     let (stopping, _) = watch::channel(false);
-    let connections = AtomicU32::new(0);
-    Arc::new(Server { live, hub, accounts, log, transport, connections, stopping })
+    Arc::new(Server { live, hub, accounts, log, transport, stopping })
 }
 
 /// Serves every client of a new loopback port with `session`; gives the port's address.

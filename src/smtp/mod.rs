@@ -25,6 +25,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use command::{Bad, Command};
 use data::Unstuffer;
 use layout::limits::MESSAGE_MAX;
+use layout::logline::{Event, Protocol};
 use layout::spool::id::ConnectionId;
 use reply::text;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ pub async fn session(server: Arc<Server>, mut connection: Connection, submission
         failed_logins: 0,
     };
     let (peer, local) = (connection.peer(), connection.local_ip());
-    session.log_at(local, &format!("connect {} port {}", connection.peer_ip(), peer.port()));
+    session.log_at(local, &Event::Connect { peer: connection.peer_ip(), port: peer.port() });
     let greeting = greeting(&session.server.live.now(), local);
     connection.answer(format!("{greeting}\r\n"));
     session.run(&mut connection).await;
@@ -136,7 +137,7 @@ impl Session {
         let command = match command::parse(line) {
             Ok(command) => command,
             Err(bad) => {
-                self.log(connection, line);
+                self.log(connection, &Event::Command(Protocol::Smtp, line));
                 let answer = match bad {
                     Bad::Unknown => text::UNKNOWN.to_owned(),
                     Bad::Argument(what) => format!("501 5.5.4 {what}"),
@@ -147,7 +148,7 @@ impl Session {
             }
         };
         if matches!(command, Command::Hello { .. } | Command::Mail { .. } | Command::Rcpt { .. }) {
-            self.log(connection, line);
+            self.log(connection, &Event::Command(Protocol::Smtp, line));
         }
         match command {
             Command::Hello { name, extended } => self.hello(connection, name, extended),
@@ -180,7 +181,7 @@ impl Session {
     fn refuse(&mut self, connection: &mut Connection, answer: &str) {
         self.errors += 1;
         let words = answer.splitn(3, ' ').nth(2).unwrap_or(answer);
-        self.log(connection, &format!("ERR {words}"));
+        self.log(connection, &Event::Refused(words));
         connection.answer(format!("{answer}\r\n"));
     }
 
@@ -358,17 +359,15 @@ impl Session {
         });
         match login {
             Ok(account) => {
-                self.log(
-                    connection,
-                    &format!("Authenticated {}@{}, session treated as local.", account.id, account.domain),
-                );
+                let user = format!("{}@{}", account.id, account.domain);
+                self.log(connection, &Event::Authenticated { user: &user });
                 self.account = Some(account);
                 connection.answer(format!("{}\r\n", text::AUTHENTICATED));
             }
             Err(LoginError::Unavailable) => self.refuse(connection, text::NOT_STORED),
             Err(LoginError::Refused) => {
                 let shown: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
-                self.log(connection, &format!("ERR authentication failed for {shown}"));
+                self.log(connection, &Event::AuthenticationFailed { user: &shown });
                 self.failed_logins += 1;
                 self.errors += 1;
                 if self.failed_logins >= LOGINS_MAX {
@@ -381,12 +380,12 @@ impl Session {
         Ok(Flow::Go)
     }
 
-    fn log(&self, connection: &Connection, text: &str) {
-        self.log_at(connection.peer_ip(), text);
+    fn log(&self, connection: &Connection, event: &Event<'_>) {
+        self.log_at(connection.peer_ip(), event);
     }
 
-    fn log_at(&self, address: std::net::IpAddr, text: &str) {
-        self.server.transport.log(&self.server.live.now(), self.id.id(), address, text);
+    fn log_at(&self, address: std::net::IpAddr, event: &Event<'_>) {
+        self.server.transport.log(&self.server.live.now(), self.id.id(), address, event);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::smtp::reply::text;
 use incoming::Incoming;
 use layout::index::journal::Token;
 use layout::limits::RETURNABLE_MAILBOX_MAX;
+use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::header;
@@ -92,8 +93,8 @@ impl Transport {
     }
 
     /// A line of the receiving service.
-    pub fn log(&self, config: &Config, id: SpoolId, address: IpAddr, text: &str) {
-        self.inner.log(config, "SMTPD", id, Some(address), text);
+    pub fn log(&self, config: &Config, id: SpoolId, address: IpAddr, event: &Event<'_>) {
+        self.inner.log(config, Tag::Smtpd, id, Some(address), event);
     }
 
     /// Ids for a connection.
@@ -147,14 +148,15 @@ impl Inner {
         }
         let id = arrival.origin.id;
         let name = ItemName::new(id, Kind::Mail);
-        let data = self.store.path(Role::Data, &name);
-        self.log(config, "SMTPD", id, Some(arrival.origin.client), &format!("{data} {}", source.len()));
+        let data = self.store.path(Role::Data, &name).full();
+        let received = Event::Received { data: &data, bytes: source.len() };
+        self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
 
         let (copies, mut waiting) = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
         let direct = copies.len();
-        let queue = self.store.path(Role::Queued, &name);
+        let queue = self.store.path(Role::Queued, &name).full();
         if direct > 0 {
-            self.log(config, "SMTP-", id, None, &format!("processing {queue}"));
+            self.log(config, Tag::Smtp, id, None, &Event::Processing { queue: &queue });
         }
         let left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
         let undelivered = left.len();
@@ -166,9 +168,8 @@ impl Inner {
             self.wake.notify_one();
         }
         if direct > 0 {
-            // 1 is the status of the vendor's sample; 3 for what waits is ours.
-            let status = if undelivered == 0 { 1 } else { 3 };
-            self.log(config, "SMTP-", id, None, &format!("finished {queue} status={status}"));
+            let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
+            self.log(config, Tag::Smtp, id, None, &Event::Finished { queue: &queue, status });
         }
         Ok(())
     }
@@ -178,7 +179,7 @@ impl Inner {
         let (mut copies, mut waiting, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for recipient in &arrival.recipients {
             for lost in &recipient.routed.lost {
-                self.log(config, "SMTP-", arrival.origin.id, None, &format!("ERR {lost}"));
+                self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
             }
             for target in &recipient.routed.mailboxes {
                 if seen.insert(key(target)) {
@@ -237,19 +238,15 @@ impl Inner {
             let failed = match answer.await {
                 Ok(Ok(Appended::Stored(_) | Appended::Before)) => {
                     let MailboxTarget { domain, user, .. } = &target;
-                    self.log(
-                        config,
-                        "SMTP-",
-                        id,
-                        None,
-                        &format!("ldeliver {domain} {user} (1) <{sender}> {size}"),
-                    );
+                    let delivery = Delivery { host: domain, recipient: user, count: 1, sender, bytes: size };
+                    self.log(config, Tag::Smtp, id, None, &Event::LocalDelivery(delivery));
                     continue;
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the server is stopping".to_owned(),
             };
-            self.log(config, "SMTP-", id, None, &format!("ERR {}@{}: {failed}", target.user, target.domain));
+            let text = format!("{}@{}: {failed}", target.user, target.domain);
+            self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
             left.push(Waiting {
                 address: mailbox_address(config, &target),
                 original: Some(address),
@@ -292,8 +289,9 @@ impl Inner {
         text::NOT_STORED.to_owned()
     }
 
-    fn log(&self, config: &Config, tag: &str, id: SpoolId, address: Option<IpAddr>, text: &str) {
-        self.log.line(config.registry.services.smtpd.log_to, tag, id, address, text);
+    /// SMTP and its queue share one setting (manual 5).
+    fn log(&self, config: &Config, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
+        self.log.event(config.registry.services.smtpd.log_to, tag, id, address, event);
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Inner, key};
 use crate::config::Config;
 use crate::transport::route::route;
 use layout::disk::Stamp;
+use layout::logline::{Event, Status, Tag};
 use layout::spool::id::{ItemName, Role};
 use layout::spool::qfile::Recipient;
 use layout::spool::store::{Item, SpoolError, State};
@@ -83,7 +84,7 @@ async fn deliver(inner: &Inner, config: &Config, name: &ItemName) -> Result<Opti
     let mut envelope = loaded.envelope;
     let (id, sender) = (name.id(), envelope.sender());
     let trusted = envelope.auth_user().is_some();
-    let queue = inner.store.path(Role::Queued, name);
+    let queue = inner.store.path(Role::Queued, name).full();
     let (mut done, mut tried) = (HashSet::new(), false);
     for (index, recipient) in envelope.recipients().into_iter().enumerate() {
         let Ok(routed) = tokio::task::block_in_place(|| route(config, &recipient.address, trusted)) else {
@@ -93,7 +94,7 @@ async fn deliver(inner: &Inner, config: &Config, name: &ItemName) -> Result<Opti
             continue;
         }
         if !tried {
-            inner.log(config, "SMTP-", id, None, &format!("processing {queue}"));
+            inner.log(config, Tag::Smtp, id, None, &Event::Processing { queue: &queue });
         }
         tried = true;
         let Recipient { address, original, .. } = recipient;
@@ -112,7 +113,7 @@ async fn deliver(inner: &Inner, config: &Config, name: &ItemName) -> Result<Opti
         return Ok(None);
     }
     let left = envelope.recipients().len() - done.len();
-    let status = if left == 0 { 1 } else { 3 };
+    let status = if left == 0 { Status::Done } else { Status::Requeued };
     let stamp = tokio::task::block_in_place(|| match left {
         0 => claim.finish().map(|()| None),
         _ => {
@@ -121,6 +122,6 @@ async fn deliver(inner: &Inner, config: &Config, name: &ItemName) -> Result<Opti
             claim.update(&envelope).map(Some)
         }
     })?;
-    inner.log(config, "SMTP-", id, None, &format!("finished {queue} status={status}"));
+    inner.log(config, Tag::Smtp, id, None, &Event::Finished { queue: &queue, status });
     Ok(stamp)
 }

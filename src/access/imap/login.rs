@@ -7,6 +7,7 @@ use crate::account::{LoginError, split_login};
 use crate::serve::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use layout::logline::Event;
 use std::time::Duration;
 use tokio::task::block_in_place;
 
@@ -68,7 +69,11 @@ impl Session {
         match self.server.accounts.login(self.local, &name, &offer, false) {
             Ok(account) => {
                 self.server.accounts.record_login(&account, "IMAP");
-                self.log(&format!("logon success for {} {} from {}", account.id, account.domain, self.peer));
+                self.log(&Event::Logon {
+                    user: account.id.as_str(),
+                    domain: &account.domain,
+                    peer: self.peer,
+                });
                 self.account = Some(account);
                 Ok(Done { code: format!("CAPABILITY {}", self.capabilities()), text: "you are logged in" })
             }
@@ -76,7 +81,7 @@ impl Session {
                 self.failures += 1;
                 let name = printable(user);
                 let (user, domain) = split_login(&name, &self.config().registry.global.host_delimiters);
-                self.log(&format!("logon failure for {user} {} from {}", domain.unwrap_or("-"), self.peer));
+                self.log(&Event::LogonFailed { user, domain: domain.unwrap_or("-"), peer: self.peer });
                 Err(Failed::No("AUTHENTICATIONFAILED", "the name or the password is wrong".to_owned()))
             }
             Err(LoginError::Unavailable) => Err(Failed::No(

@@ -20,8 +20,8 @@ use crate::mailbox::folders::Folders;
 use crate::serve::Server;
 use crate::serve::connection::{Blocking, Connection, ReadError};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
+use layout::logline::{Event, Tag};
 use layout::name::{MailboxName, SpoolId};
-use layout::registry::model::LogTo;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -125,14 +125,15 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         stopping: server.stopping(),
         server,
     };
-    session.log(&format!("connect {} port {}", session.peer, connection.peer().port()));
+    let event = Event::Connect { peer: session.peer, port: connection.peer().port() };
+    session.log_at(session.local, &event);
     session.greet(&mut connection);
     let end = session.serve(&mut connection).await;
     if let End::Bye(why) = end {
         connection.answer(format!("* BYE {why}\r\n"));
     }
     if let Some(account) = &session.account {
-        session.log(&format!("logoff {}", account.id));
+        session.log(&Event::Note(&format!("logoff {}", account.id)));
     }
     drop(session);
     connection.close().await;
@@ -177,13 +178,13 @@ impl Session {
     }
 
     /// A line for the log.
-    pub(super) fn log(&self, text: &str) {
-        if self.config().registry.services.imapd.log_to != LogTo::Sys {
-            return;
-        }
-        let time = chrono::Local::now().format("%m:%d %H:%M");
-        let line = format!("{time} IMAP4D({}) [{}] {text}\r\n", self.id, self.peer);
-        self.server.log.put(line.into_bytes());
+    pub(super) fn log(&self, event: &Event<'_>) {
+        self.log_at(self.peer, event);
+    }
+
+    fn log_at(&self, address: IpAddr, event: &Event<'_>) {
+        let to = self.config().registry.services.imapd.log_to;
+        self.server.log.event(to, Tag::Imap4d, self.id, Some(address), event);
     }
 
     /// Is a login without TLS taken from this client?
@@ -238,11 +239,11 @@ impl Session {
         }
         match parse::parse(&bytes) {
             Ok(request) => {
-                self.log(&loggable(&request, &bytes));
+                self.log(&Event::Note(&loggable(&request, &bytes)));
                 self.perform(connection, request).await
             }
             Err(error) => {
-                self.log("a command that is none");
+                self.log(&Event::Note("a command that is none"));
                 let tag = error.tag.as_ref().map_or("*", |tag| tag.0.as_str());
                 connection.answer(format!("{tag} BAD {}\r\n", error.what));
                 self.mistake()

@@ -14,8 +14,8 @@ use crate::serve::Server;
 use crate::serve::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use layout::logline::{Event, Tag};
 use layout::name::SpoolId;
-use layout::registry::model::LogTo;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +135,7 @@ impl Session {
     fn greet(&mut self) {
         let (local, peer) = (self.connection.local_ip(), self.connection.peer());
         let port = peer.port();
-        self.log(local, &format!("connect {} port {port}", self.connection.peer_ip()));
+        self.log(local, &Event::Connect { peer: self.connection.peer_ip(), port });
         let config = self.server.live.now();
         let text = match &config.registry.services.pop3d.hello_message {
             Some(text) => one_line(text),
@@ -284,7 +284,7 @@ impl Session {
         let server = &self.server;
         match block_in_place(|| server.accounts.login(local, name, password, true)) {
             Ok(account) => {
-                self.log(peer, &format!("logon success for {} {} from {peer}", account.id, account.domain));
+                self.log(peer, &Event::Logon { user: account.id.as_str(), domain: &account.domain, peer });
                 self.enter(account);
                 Ok(())
             }
@@ -292,7 +292,7 @@ impl Session {
                 let config = self.server.live.now();
                 let (user, domain) = split_login(name, &config.registry.global.host_delimiters);
                 let domain = domain.unwrap_or(config.host_name(local));
-                self.log(peer, &format!("logon failure for {} {} from {peer}", word(user), word(domain)));
+                self.log(peer, &Event::LogonFailed { user: &word(user), domain: &word(domain), peer });
                 self.refuse_login(&error)
             }
         }
@@ -379,19 +379,19 @@ impl Session {
                 login.drop.note_sent();
             }
             block_in_place(|| login.drop.mark_read(LAST_PATIENCE));
-            let (user, retrieved, deleted) = (&login.account.id, login.drop.retrieved(), login.deleted);
-            let text = format!("logoff {user} {retrieved} retrieved {deleted} deleted");
-            self.log(self.connection.peer_ip(), &text);
+            let (user, retrieved, deleted) =
+                (login.account.id.clone(), login.drop.retrieved(), login.deleted);
+            let event =
+                Event::Logoff { user: user.as_str(), retrieved: retrieved as u64, deleted: deleted as u64 };
+            self.log(self.connection.peer_ip(), &event);
         }
         self.connection.close().await;
     }
 
     /// A line of the day's log, if the service logs there.
-    fn log(&self, address: std::net::IpAddr, text: &str) {
-        if self.server.live.now().registry.services.pop3d.log_to == LogTo::Sys {
-            let time = chrono::Local::now().format("%m:%d %H:%M");
-            self.server.log.put(format!("{time} POP3D({}) [{address}] {text}\r\n", self.id).into_bytes());
-        }
+    fn log(&self, address: std::net::IpAddr, event: &Event<'_>) {
+        let to = self.server.live.now().registry.services.pop3d.log_to;
+        self.server.log.event(to, Tag::Pop3d, self.id, Some(address), event);
     }
 }
 

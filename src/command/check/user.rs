@@ -90,7 +90,7 @@ fn settings(
         all.push(("Directory", "leads nowhere on this machine".to_owned()));
         return all;
     };
-    let last = LastLogin::read(&tree.root, dir);
+    let last = LastLogin::read(tree.root, dir);
     let last = last.map(|login| format!("{} ({})", time(login.time), login.protocol));
     all.push(("Last login", last.or(user.last_login.map(time)).unwrap_or("not known".to_owned())));
     all.push(("Directory", dir.path().to_string()));
