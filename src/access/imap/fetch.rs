@@ -129,7 +129,10 @@ impl Session {
             answer.clear();
             let view = &*self.selected()?;
             match write_message(view, plan, &slice, &message, &mut answer, out)? {
-                true => out.write_all(&answer)?,
+                true => {
+                    out.write_all(&answer)?;
+                    self.retrieved += u64::from(plan.part == Part::Whole);
+                }
                 false => gone = true,
             }
         }

@@ -2,7 +2,7 @@
 
 use super::command::Secret;
 use super::outcome::{Done, Failed, Outcome};
-use super::session::{Session, printable};
+use super::session::Session;
 use crate::account::{LoginError, split_login};
 use crate::serve::connection::{Connection, ReadError};
 use base64::Engine as _;
@@ -69,19 +69,17 @@ impl Session {
         match self.server.accounts.login(self.local, &name, &offer, false) {
             Ok(account) => {
                 self.server.accounts.record_login(&account, "IMAP");
-                self.log(&Event::Logon {
-                    user: account.id.as_str(),
-                    domain: &account.domain,
-                    peer: self.peer,
-                });
+                let (user, domain) = (account.id.as_str(), account.domain.as_str());
+                self.log(&Event::Logon { user, domain, peer: self.peer });
                 self.account = Some(account);
                 Ok(Done { code: format!("CAPABILITY {}", self.capabilities()), text: "you are logged in" })
             }
             Err(LoginError::Refused) => {
                 self.failures += 1;
-                let name = printable(user);
-                let (user, domain) = split_login(&name, &self.config().registry.global.host_delimiters);
-                self.log(&Event::LogonFailed { user, domain: domain.unwrap_or("-"), peer: self.peer });
+                let config = self.config();
+                let (user, domain) = split_login(&name, &config.registry.global.host_delimiters);
+                let domain = domain.unwrap_or("-");
+                self.log(&Event::LogonFailed { user, domain, peer: self.peer });
                 Err(Failed::No("AUTHENTICATIONFAILED", "the name or the password is wrong".to_owned()))
             }
             Err(LoginError::Unavailable) => Err(Failed::No(

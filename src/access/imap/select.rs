@@ -96,7 +96,7 @@ impl Session {
         if let Some(view) = self.view.take()
             && !view.read_only
         {
-            view.open.with(|mailbox| remove_marked(mailbox, &[(1, u32::MAX)]))?;
+            self.deleted += view.open.with(|mailbox| remove_marked(mailbox, &[(1, u32::MAX)]))?;
         }
         done("CLOSE completed")
     }
@@ -108,13 +108,14 @@ impl Session {
             Some(set) => view.uid_ranges(&view.select(Numbering::Uid, set)?),
             None => vec![(1, u32::MAX)],
         };
-        view.open.with(|mailbox| remove_marked(mailbox, &among))?;
+        let open = view.open.clone();
+        self.deleted += open.with(|mailbox| remove_marked(mailbox, &among))?;
         done("EXPUNGE completed")
     }
 }
 
-/// Removes the messages among these UIDs that bear `\Deleted`.
-fn remove_marked(mailbox: &mut Mailbox, among: &[(u32, u32)]) -> Result<(), MailboxError> {
+/// Removes the messages among these UIDs that bear `\Deleted`, and says how many.
+fn remove_marked(mailbox: &mut Mailbox, among: &[(u32, u32)]) -> Result<u64, MailboxError> {
     if mailbox.refresh(PATIENCE)? == Refreshed::Busy {
         return Err(MailboxError::Locked(mailbox.file().to_string()));
     }
@@ -123,7 +124,10 @@ fn remove_marked(mailbox: &mut Mailbox, among: &[(u32, u32)]) -> Result<(), Mail
         let deleted = mailbox.range(*first, *last).filter(|record| record.has(flag::DELETED));
         marked.extend(deleted.map(|record| (record.uid.get(), record.uid.get())));
     }
-    if marked.is_empty() { Ok(()) } else { mailbox.expunge(&marked, PATIENCE) }
+    if !marked.is_empty() {
+        mailbox.expunge(&marked, PATIENCE)?;
+    }
+    Ok(marked.len() as u64)
 }
 
 fn name(item: StatusItem) -> &'static str {

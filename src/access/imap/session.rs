@@ -20,7 +20,7 @@ use crate::mailbox::folders::Folders;
 use crate::serve::Server;
 use crate::serve::connection::{Blocking, Connection, ReadError};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
-use layout::logline::{Event, Tag};
+use layout::logline::{Event, Protocol, Tag};
 use layout::name::{MailboxName, SpoolId};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -40,8 +40,6 @@ pub const STRANGER_COMMANDS_MAX: u32 = 50;
 pub const MISTAKES_MAX: u32 = 10;
 /// Failed logins that end the connection.
 pub const FAILURES_MAX: u32 = 5;
-/// The longest text of a command in the log.
-const LOGGED_MAX: usize = 400;
 
 /// When a command may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +102,10 @@ pub struct Session {
     pub(super) account: Option<Account>,
     pub(super) view: Option<View>,
     pub(super) failures: u32,
+    /// Messages that were read whole.
+    pub(super) retrieved: u64,
+    /// Messages that were removed.
+    pub(super) deleted: u64,
     commands: u32,
     mistakes: u32,
     login_until: Instant,
@@ -119,21 +121,23 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         account: None,
         view: None,
         failures: 0,
+        retrieved: 0,
+        deleted: 0,
         commands: 0,
         mistakes: 0,
         login_until: Instant::now() + LOGIN_WITHIN,
         stopping: server.stopping(),
         server,
     };
-    let event = Event::Connect { peer: session.peer, port: connection.peer().port() };
-    session.log_at(session.local, &event);
+    session.log(&Event::Connect { peer: session.peer, port: connection.peer().port() });
     session.greet(&mut connection);
     let end = session.serve(&mut connection).await;
     if let End::Bye(why) = end {
         connection.answer(format!("* BYE {why}\r\n"));
     }
     if let Some(account) = &session.account {
-        session.log(&Event::Note(&format!("logoff {}", account.id)));
+        let (retrieved, deleted) = (session.retrieved, session.deleted);
+        session.log(&Event::Logoff { user: account.id.as_str(), retrieved, deleted });
     }
     drop(session);
     connection.close().await;
@@ -177,12 +181,9 @@ impl Session {
         self.server.live.now()
     }
 
-    /// A line for the log.
+    /// A line for the log. The bracket holds our own address on the first line, else the client's, as IMail has it.
     pub(super) fn log(&self, event: &Event<'_>) {
-        self.log_at(self.peer, event);
-    }
-
-    fn log_at(&self, address: IpAddr, event: &Event<'_>) {
+        let address = if matches!(event, Event::Connect { .. }) { self.local } else { self.peer };
         let to = self.config().registry.services.imapd.log_to;
         self.server.log.event(to, Tag::Imap4d, self.id, Some(address), event);
     }
@@ -239,10 +240,11 @@ impl Session {
         }
         match parse::parse(&bytes) {
             Ok(request) => {
-                self.log(&Event::Note(&loggable(&request, &bytes)));
+                self.log(&Event::Command(Protocol::Imap4, &first_line(&bytes)));
                 self.perform(connection, request).await
             }
             Err(error) => {
+                // It could hold a password in a place where none is expected.
                 self.log(&Event::Note("a command that is none"));
                 let tag = error.tag.as_ref().map_or("*", |tag| tag.0.as_str());
                 connection.answer(format!("{tag} BAD {}\r\n", error.what));
@@ -436,16 +438,7 @@ pub(super) fn mailbox_name(name: &super::command::WireMailbox) -> Result<Mailbox
     MailboxName::from_wire(&name.0).map_err(|error| Failed::No("CANNOT", error.to_string()))
 }
 
-/// A command as it stands in the log: its first line, without secrets; literals stand behind the first line.
-fn loggable(request: &Request, bytes: &[u8]) -> String {
-    match &request.command {
-        Command::Login { user, .. } => format!("{} LOGIN {}", request.tag, printable(user)),
-        Command::Authenticate { mechanism, .. } => format!("{} AUTHENTICATE {mechanism}", request.tag),
-        _ => printable(bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default()),
-    }
-}
-
-pub(super) fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LOGGED_MAX).collect()
+/// A command's first line: what of it stands in the log. Literals stand behind it.
+fn first_line(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned()
 }

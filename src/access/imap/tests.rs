@@ -737,7 +737,7 @@ async fn the_log_tells_commands_and_no_secrets() {
         let file = std::fs::read_dir(&logs).ok().and_then(|mut files| files.next());
         let text =
             file.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).unwrap_or_default();
-        if text.contains("logoff mike") {
+        if text.contains("logoff mike 0 retrieved 0 deleted") {
             break text;
         }
         tokio::task::yield_now().await;
@@ -747,7 +747,7 @@ async fn the_log_tells_commands_and_no_secrets() {
         "] logon failure for mike - from",
         "] logon success for mike example.org from",
         "T3 SELECT INBOX",
-        "LOGIN mike\r\n",
+        "T1 LOGIN mike\r\n",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
