@@ -62,7 +62,7 @@ def smtp(host, port, user, password, imap_port):
         mail["Subject"] = "Python から"
         mail.set_content("本文です。\n.\n..\nFrom <a@example.net> x\n\nFrom here\n")
         # Not send_message(): that one puts ">" before lines that begin with "From ".
-        relay.sendmail("suzuki@mail.example.jp", ["suzuki@mail.example.jp"], mail.as_bytes())
+        relay.sendmail("suzuki@mail.example.jp", ["suzuki@mail.example.jp"], mail.as_bytes(policy=email.policy.SMTP))
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         box = imaplib.IMAP4(host, imap_port, timeout=LIMIT_SECONDS)
