@@ -12,7 +12,7 @@
 //! # Limits
 //! `session::LINE_MAX`, `IDLE_MAX`, `FAILED_LOGINS_MAX`, `JUNK_MAX`.
 
-mod command;
+pub mod command;
 mod drop;
 mod session;
 #[cfg(test)]
