@@ -1,8 +1,8 @@
 //! Listening and accepting.
 
-use super::connection::Connection;
-use super::{CLIENTS_MAX, Options, ServeError, Server, Service};
-use crate::config::Config;
+use super::{CLIENTS_MAX, Options, ServeError, Service};
+use crate::session::Server;
+use crate::session::connection::Connection;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,10 +45,10 @@ impl Bound {
 }
 
 /// Binds the ports of all services.
-pub fn bind(options: &Options, _config: &Config) -> Result<Vec<Bound>, ServeError> {
+pub fn bind(options: &Options) -> Result<Vec<Bound>, ServeError> {
     let mut bound = Vec::new();
     for (protocol, service, port) in PORTS {
-        if !options.services.is_empty() && !options.services.contains(&service) {
+        if !options.runs(service) {
             continue;
         }
         let port = port.checked_add(options.port_offset).ok_or_else(|| {

@@ -9,16 +9,14 @@
 //! # Limits
 //! [`CLIENTS_MAX`] connections; [`DRAIN_FOR`] for the last commands.
 
-pub mod connection;
 mod listen;
 mod rights;
-#[cfg(test)]
-pub mod testing;
 
 use crate::account::Accounts;
 use crate::config::{Live, Watcher};
 use crate::logs::Log;
 use crate::mailbox::{FLUSH_EVERY, Hub};
+use crate::session::Server;
 use crate::transport::Transport;
 use layout::disk::real::RealDisk;
 use layout::registry::store::StoreError;
@@ -30,7 +28,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// The most connections at a time, all services together.
 pub const CLIENTS_MAX: usize = 20_000;
@@ -52,6 +49,13 @@ pub struct Options {
     pub routes: Vec<String>,
     /// The resolver to ask.
     pub dns: Option<SocketAddr>,
+}
+
+impl Options {
+    /// Was this service asked for, or none in particular?
+    pub fn runs(&self, service: Service) -> bool {
+        self.services.is_empty() || self.services.contains(&service)
+    }
 }
 
 /// A service of the server.
@@ -111,41 +115,12 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
-/// What every session works with.
-pub struct Server {
-    /// The configuration.
-    pub live: Arc<Live>,
-    /// The mailboxes.
-    pub hub: Arc<Hub>,
-    /// The logins.
-    pub accounts: Accounts,
-    /// The log files.
-    pub log: Log,
-    /// Where mail goes.
-    pub transport: Transport,
-    stopping: watch::Sender<bool>,
-}
-
-impl Server {
-    /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be
-    /// written must not keep users from their mail: then it is 0. Blocks on the disk now and then.
-    pub fn connection_id(&self) -> layout::name::SpoolId {
-        let id = tokio::task::block_in_place(|| self.transport.connection_id());
-        id.map_or(layout::name::SpoolId(0), |id| id.id())
-    }
-
-    /// Becomes true when the server stops: sessions end at the next command.
-    pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
-    }
-}
-
 /// Serves until told to stop.
 pub fn run(options: Options) -> Result<(), ServeError> {
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;
-    let listeners = listen::bind(&options, &live.now())?;
+    let listeners = listen::bind(&options)?;
     rights::give_up(&dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(options, root, live, notes, listeners));
@@ -175,16 +150,8 @@ async fn serve(
     }
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
-    let transport = Transport::start(&live, &hub, &log, &options)?;
-    let (stopping, _) = watch::channel(false);
-    let server = Arc::new(Server {
-        live: live.clone(),
-        hub: hub.clone(),
-        accounts,
-        log: log.clone(),
-        transport,
-        stopping,
-    });
+    let transport = Transport::start(&live, &hub, &log, options.runs(Service::Queue))?;
+    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport));
 
     let watcher = Watcher::start(live, {
         let log = log.clone();
@@ -203,7 +170,7 @@ async fn serve(
     println!("imaild is ready: {sockets}");
     told_to_stop().await?;
     say(&log, "the server is stopping");
-    let _ = server.stopping.send(true);
+    server.stop();
     let drained = async { while sessions.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN_FOR, drained).await;
     sessions.abort_all();

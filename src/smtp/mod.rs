@@ -1,7 +1,6 @@
 //! Receiving mail: the SMTP service (RFC 5321), with IMail's greeting and words.
 //!
-//! [`command`] is the grammar, [`reply`] the words, [`data`] the message's bytes, [`receive`] makes a message of them; the session here ties
-//! them together: one command after the other, answers of pipelined commands sent together (RFC 2920).
+//! [`command`] is the grammar, [`reply`] the words, [`data`] the message's bytes; the session here ties them together: one command after the other, answers of pipelined commands sent together (RFC 2920).
 //!
 //! # Failure
 //! A session that fails ends alone; a message that got no `250` is not ours.
@@ -11,14 +10,13 @@
 
 pub mod command;
 pub mod data;
-pub mod receive;
 pub mod reply;
 
 use crate::account::{Account, LoginError, plain_login_allowed};
 use crate::config::Config;
-use crate::serve::Server;
-use crate::serve::connection::{Connection, ReadError};
-use crate::smtp::receive::Origin;
+use crate::session::Server;
+use crate::session::connection::{Connection, ReadError};
+use crate::transport::trace::Origin;
 use crate::transport::{Arrival, Recipient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -246,7 +244,7 @@ impl Session {
                 self.recipients.push(routed);
                 connection.answer(format!("250 2.1.5 ok its for <{recipient}>\r\n"));
             }
-            Err(refusal) => self.refuse(connection, &refusal),
+            Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
         }
     }
 
@@ -306,7 +304,7 @@ impl Session {
         }
         match self.server.transport.accept(&config, arrival, incoming).await {
             Ok(()) => connection.answer(format!("{}\r\n", text::QUEUED)),
-            Err(refusal) => self.refuse(connection, &refusal),
+            Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
         }
         Ok(Flow::Go)
     }

@@ -1,5 +1,23 @@
 //! What we answer, in one table: IMail's words where a real session shows them (8.15), behind the enhanced code of RFC 3463.
 
+use crate::transport::Refusal;
+use crate::transport::route::Unroutable;
+
+/// The reply to a recipient or a message that is not taken.
+pub fn refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Recipient(address, why) => match why {
+            Unroutable::NotLocal(domain) => format!("550 5.7.1 not local host {domain}, not a gateway"),
+            Unroutable::UnknownUser => format!("550 5.1.1 unknown user <{address}>"),
+            Unroutable::Syntax => format!("501 5.1.3 <{address}> is no address"),
+            Unroutable::Unavailable(why) => format!("451 4.3.0 <{address}>: {why}"),
+        },
+        Refusal::TooLarge => text::TOO_LARGE.to_owned(),
+        Refusal::Hops => text::HOPS.to_owned(),
+        Refusal::NotStored => text::NOT_STORED.to_owned(),
+    }
+}
+
 /// The fixed replies.
 pub mod text {
     /// After MAIL and RSET.

@@ -1,6 +1,6 @@
 //! A message while it comes in: in memory as long as it is small, then in its spool file.
 
-use crate::smtp::receive::{Origin, missing, received};
+use crate::transport::trace::{Origin, missing, received};
 use chrono::{DateTime, Local};
 use layout::mbx::compose::Source;
 use layout::mbx::header;

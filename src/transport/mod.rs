@@ -9,14 +9,13 @@
 pub mod incoming;
 pub mod queue;
 pub mod route;
+pub mod trace;
 
 use crate::config::{Config, Live};
 use crate::logs::Log;
 use crate::mailbox::Hub;
 use crate::mailbox::commit::Outcome;
-use crate::serve::Options;
-use crate::smtp::receive::{HOPS_MAX, Origin, hops};
-use crate::smtp::reply::text;
+use crate::transport::trace::{HOPS_MAX, Origin, hops};
 use incoming::Incoming;
 use layout::index::journal::Token;
 use layout::limits::RETURNABLE_MAILBOX_MAX;
@@ -61,6 +60,19 @@ pub struct Recipient {
     pub routed: Routed,
 }
 
+/// Why a recipient or a message is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The recipient leads nowhere.
+    Recipient(String, Unroutable),
+    /// The message is larger than it may be.
+    TooLarge,
+    /// It went around in circles.
+    Hops,
+    /// It could not be stored; the sender is to come again.
+    NotStored,
+}
+
 /// A message that has come in whole.
 pub struct Arrival {
     /// Where it came from.
@@ -79,14 +91,14 @@ struct Copy {
 }
 
 impl Transport {
-    /// Opens the spool and starts the queue, unless the options leave it out.
-    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, options: &Options) -> io::Result<Transport> {
+    /// Opens the spool; `with_queue` says whether this process also tries what waits in it.
+    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, with_queue: bool) -> io::Result<Transport> {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
         let (live, hub, log, wake) = (live.clone(), hub.clone(), log.clone(), tokio::sync::Notify::new());
         let inner = Arc::new(Inner { live, hub, log, store, ids, wake });
-        if options.services.is_empty() || options.services.contains(&crate::serve::Service::Queue) {
+        if with_queue {
             tokio::spawn(queue::run(inner.clone()));
         }
         Ok(Transport { inner })
@@ -107,20 +119,15 @@ impl Transport {
         self.inner.ids.message(connection)
     }
 
-    /// Takes or refuses a recipient; the refusal is the reply. `trusted`: the client logged in.
-    pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, String> {
+    /// Takes or refuses a recipient. `trusted`: the client logged in.
+    pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, Refusal> {
         let routed = match route(config, address, trusted) {
             Ok(routed) => routed,
             Err(Unroutable::NotLocal(_)) if trusted => {
                 // It waits in the spool for the queue.
                 Routed { remote: vec![address.to_owned()], ..Routed::default() }
             }
-            Err(Unroutable::NotLocal(domain)) => {
-                return Err(format!("550 5.7.1 not local host {domain}, not a gateway"));
-            }
-            Err(Unroutable::UnknownUser) => return Err(format!("550 5.1.1 unknown user <{address}>")),
-            Err(Unroutable::Syntax) => return Err(format!("501 5.1.3 <{address}> is no address")),
-            Err(Unroutable::Unavailable(why)) => return Err(format!("451 4.3.0 <{address}>: {why}")),
+            Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
         Ok(Recipient { address: address.to_owned(), routed })
     }
@@ -130,21 +137,21 @@ impl Transport {
         Incoming::new(self.inner.store.clone(), origin, size_max)
     }
 
-    /// Makes a message durable wherever it has to go. The refusal is the reply.
-    pub async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), String> {
+    /// Makes a message durable wherever it has to go.
+    pub async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), Refusal> {
         self.inner.accept(config, arrival, incoming).await
     }
 }
 
 impl Inner {
-    async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), String> {
+    async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), Refusal> {
         if incoming.is_too_large() {
-            return Err(text::TOO_LARGE.to_owned());
+            return Err(Refusal::TooLarge);
         }
         let (source, file) = incoming.finish().map_err(|error| self.failed(&error))?;
         let begin = source.head().map_err(|error| self.failed(&error))?;
         if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
-            return Err(text::HOPS.to_owned());
+            return Err(Refusal::Hops);
         }
         let id = arrival.origin.id;
         let name = ItemName::new(id, Kind::Mail);
@@ -284,9 +291,9 @@ impl Inner {
         self.store.commit(vec![prepared])
     }
 
-    fn failed(&self, error: &io::Error) -> String {
+    fn failed(&self, error: &io::Error) -> Refusal {
         tracing::error!(%error, "a message could not be stored");
-        text::NOT_STORED.to_owned()
+        Refusal::NotStored
     }
 
     /// SMTP and its queue share one setting (manual 5).

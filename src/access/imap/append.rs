@@ -12,7 +12,7 @@ use super::session::{Session, mailbox_name};
 use super::store;
 use super::wire;
 use crate::mailbox::Open;
-use crate::serve::connection::{Connection, ReadError};
+use crate::session::connection::{Connection, ReadError};
 use chrono::{DateTime, FixedOffset};
 use layout::disk::{Handle, Open as How};
 use layout::limits::MESSAGE_MAX;

@@ -13,7 +13,7 @@ use super::sequence::SequenceSet;
 use super::session::Session;
 use crate::mailbox::Open;
 use crate::mailbox::commit;
-use crate::serve::connection::Blocking;
+use crate::session::connection::Blocking;
 use layout::lock::PATIENCE;
 use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};

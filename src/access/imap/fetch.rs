@@ -17,7 +17,7 @@ use crate::message::bodystructure::{Form, body_structure};
 use crate::message::section::{Section, SectionText, extract, extract_part, partial};
 use crate::message::structure::Structure;
 use crate::message::{date, envelope};
-use crate::serve::connection::Blocking;
+use crate::session::connection::Blocking;
 use chrono::TimeZone as _;
 use layout::disk::{Handle, read_exact_at};
 use layout::lock::PATIENCE;

@@ -8,7 +8,7 @@ use super::outcome::{Outcome, done, of_disk};
 use super::reply;
 use super::session::{Session, mailbox_name};
 use crate::mailbox::folders::is_below;
-use crate::serve::connection::Blocking;
+use crate::session::connection::Blocking;
 use layout::lock::PATIENCE;
 use layout::name::{MailboxName, utf7};
 use std::collections::BTreeMap;

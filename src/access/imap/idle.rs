@@ -5,7 +5,7 @@
 
 use super::outcome::{Failed, Outcome, done};
 use super::session::{IDLE_FOR, Session};
-use crate::serve::connection::{Connection, ReadError};
+use crate::session::connection::{Connection, ReadError};
 use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};

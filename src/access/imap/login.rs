@@ -4,7 +4,7 @@ use super::command::Secret;
 use super::outcome::{Done, Failed, Outcome};
 use super::session::Session;
 use crate::account::{LoginError, split_login};
-use crate::serve::connection::{Connection, ReadError};
+use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::logline::Event;

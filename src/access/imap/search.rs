@@ -16,7 +16,7 @@ use super::store;
 use super::sync::View;
 use crate::message::date;
 use crate::message::search::{Needle, UnknownCharset, body_contains, header_contains, text_contains};
-use crate::serve::connection::Blocking;
+use crate::session::connection::Blocking;
 use chrono::{NaiveDate, TimeZone as _};
 use layout::mbx::record::{Record, flag};
 use std::io::Write as _;

@@ -8,7 +8,7 @@ use super::sequence::SequenceSet;
 use super::session::{Session, mailbox_name};
 use super::sync::View;
 use crate::mailbox::Open;
-use crate::serve::connection::Blocking;
+use crate::session::connection::Blocking;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Mailbox, MailboxError, Refreshed};
 use layout::mbx::record::flag;

@@ -5,7 +5,7 @@ use super::outcome::{Failed, Outcome, done};
 use super::sequence::SequenceSet;
 use super::session::Session;
 use super::sync::{Marks, News};
-use crate::serve::connection::Blocking;
+use crate::session::connection::Blocking;
 use layout::lock::PATIENCE;
 use layout::mailbox::{FlagChange, MailboxError};
 use layout::mbx::record::flag;

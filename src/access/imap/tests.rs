@@ -1,7 +1,7 @@
 //! Sessions over the network, on a real tree in a temporary directory.
 
-use crate::serve::Server;
-use crate::serve::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
+use crate::session::Server;
+use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,7 +8,7 @@
 
 use super::command::Tag;
 use super::parse;
-use crate::serve::connection::{Connection, ReadError};
+use crate::session::connection::{Connection, ReadError};
 use std::io;
 use std::time::Duration;
 use tokio::time::Instant;

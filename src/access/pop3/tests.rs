@@ -1,7 +1,7 @@
 //! Sessions on real sockets.
 
-use crate::serve::Server;
-use crate::serve::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
+use crate::session::Server;
+use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::lock;

@@ -1,7 +1,7 @@
 //! A server for tests of the sessions: a small tree in a temporary directory, and a listener on the loopback address.
 
+use super::Server;
 use super::connection::Connection;
-use super::{Options, Server};
 use crate::account::Accounts;
 use crate::config::{Config, Live};
 use crate::logs::Log;
@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 /// The password of every user of [`write_tree`].
 pub const PASSWORD: &str = "secret";
@@ -54,17 +53,8 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     });
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).unwrap();
-    let options = Options {
-        root: root.top().full(),
-        bind: Vec::new(),
-        port_offset: 0,
-        services: Vec::new(),
-        routes: Vec::new(),
-        dns: None,
-    };
-    let transport = Transport::start(&live, &hub, &log, &options).unwrap();
-    let (stopping, _) = watch::channel(false);
-    Arc::new(Server { live, hub, accounts, log, transport, stopping })
+    let transport = Transport::start(&live, &hub, &log, true).unwrap();
+    Arc::new(Server::new(live, hub, accounts, log, transport))
 }
 
 /// Serves every client of a new loopback port with `session`; gives the port's address.
@@ -88,13 +78,6 @@ pub fn user_dir(server: &Server, user: &str) -> UserDir {
     let config: Arc<Config> = server.live.now();
     let domain = config.local_domain("example.org").unwrap();
     config.domain_dir(domain).unwrap().user(&UserId::parse(user).unwrap())
-}
-
-impl Server {
-    /// As when the process is told to stop.
-    pub fn stop(&self) {
-        self.stopping.send_replace(true);
-    }
 }
 
 #[cfg(test)]

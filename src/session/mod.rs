@@ -1,0 +1,53 @@
+//! What every session works with: the [`Server`]'s parts, and the client's [`connection`].
+
+pub mod connection;
+#[cfg(test)]
+pub mod testing;
+
+use crate::account::Accounts;
+use crate::config::Live;
+use crate::logs::Log;
+use crate::mailbox::Hub;
+use crate::transport::Transport;
+use layout::name::SpoolId;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The parts of a running server.
+pub struct Server {
+    /// The configuration.
+    pub live: Arc<Live>,
+    /// The mailboxes.
+    pub hub: Arc<Hub>,
+    /// The logins.
+    pub accounts: Accounts,
+    /// The log files.
+    pub log: Log,
+    /// Where mail goes.
+    pub transport: Transport,
+    stopping: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Puts the parts together.
+    pub fn new(live: Arc<Live>, hub: Arc<Hub>, accounts: Accounts, log: Log, transport: Transport) -> Server {
+        Server { live, hub, accounts, log, transport, stopping: watch::Sender::new(false) }
+    }
+
+    /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be
+    /// written must not keep users from their mail: then it is 0. Blocks on the disk now and then.
+    pub fn connection_id(&self) -> SpoolId {
+        let id = tokio::task::block_in_place(|| self.transport.connection_id());
+        id.map_or(SpoolId(0), |id| id.id())
+    }
+
+    /// Becomes true when the server stops: sessions end at the next command.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Tells all sessions to end.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+}
