@@ -11,7 +11,7 @@ use support::sample::{ACCOUNTS, LOCKED, PRIMARY, SUZUKI, VIRTUAL};
 use support::server::Server;
 use support::smtp::{Smtp, mail};
 use support::tree::Tree;
-use support::{EDIT_LIMIT, fixture, ini, wait_for};
+use support::{EDIT_LIMIT, fixture, ini, run, wait_for};
 
 /// Login names of `suzuki`: alone, with every delimiter of the sample's `HostDelimiters`, by the
 /// domain alias, in another case.
@@ -331,7 +331,7 @@ fn old_passwords_are_upgraded_when_there_is_no_way_back() {
 fn logins_are_remembered_and_logs_obey_their_setting() {
     let tree = Tree::quiet();
     let server = Server::start(&tree);
-    let about = |user: &str| tree.tool("imaild", &["check", "--user", user]).out;
+    let about = |user: &str| run("imaild", &["check", "--root", tree.text(), "--user", user]).expect_code(0).out;
     assert!(!about("suzuki@mail.example.jp").contains("(POP3)"));
     server.pop3("suzuki", SUZUKI).quit();
     server.imap("ann@example.org", "lovely99").logout();
