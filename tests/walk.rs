@@ -331,7 +331,8 @@ fn old_passwords_are_upgraded_when_there_is_no_way_back() {
 fn logins_are_remembered_and_logs_obey_their_setting() {
     let tree = Tree::quiet();
     let server = Server::start(&tree);
-    let about = |user: &str| run("imaild", &["check", "--root", tree.text(), "--user", user]).expect_code(0).out;
+    let about =
+        |user: &str| run("imaild", &["check", "--root", tree.text(), "--user", user]).expect_code(0).out;
     assert!(!about("suzuki@mail.example.jp").contains("(POP3)"));
     server.pop3("suzuki", SUZUKI).quit();
     server.imap("ann@example.org", "lovely99").logout();
