@@ -552,8 +552,10 @@ impl Doc {
         let only_mark = before == 0 && last.is_none();
         let last = last.unwrap_or_else(|| self.bytes(&section.header));
         let blank = only_mark || matches!(read_line(without_line_end(last)), Line::Blank);
+        if !only_mark && !last.ends_with(b"\n") {
+            header.extend_from_slice(end);
+        }
         if !blank {
-            header.extend_from_slice(if last.ends_with(b"\n") { b"" } else { end });
             header.extend_from_slice(end);
         }
         let follows = section.next.is_some() || !self.tail.is_empty();
@@ -1063,6 +1065,9 @@ mod tests {
         let (doc, _) = Doc::parse(b"[Global]\r\nHostName=a.b\r".to_vec());
         assert_eq!(doc.get_text("Global", "HostName").as_deref(), Some("a.b"));
         assert_eq!(doc.render(), b"[Global]\r\nHostName=a.b\r");
+        let (mut doc, _) = Doc::parse(b"[Global]\r\n\r".to_vec());
+        doc.set_text("Domains\\a.b", "Address", "x");
+        assert!(Doc::parse(doc.render()).0.has_section("Domains\\a.b"));
     }
 
     proptest! {
