@@ -212,7 +212,7 @@ impl Doc {
         }
         let tail = self.range(&self.tail);
         if !tail.is_empty() && !out.is_empty() && !out.ends_with(b"\n") && out != text::UTF8_BOM {
-            out.extend_from_slice(self.line_end.bytes());
+            out.extend_from_slice(completing(&out, self.line_end.bytes()));
         }
         out.extend_from_slice(tail);
         out
@@ -507,7 +507,7 @@ impl Doc {
         if header.ends_with(b"\n") {
             return;
         }
-        let header = Bytes::Own([header, end].concat().into_boxed_slice());
+        let header = Bytes::Own([header, completing(header, end)].concat().into_boxed_slice());
         if let Some(section) = self.sections.get_mut(number) {
             section.header = header;
         }
@@ -552,8 +552,8 @@ impl Doc {
         let only_mark = before == 0 && last.is_none();
         let last = last.unwrap_or_else(|| self.bytes(&section.header));
         let blank = only_mark || matches!(read_line(without_line_end(last)), Line::Blank);
-        if !only_mark && !last.ends_with(b"\n") {
-            header.extend_from_slice(end);
+        if !only_mark {
+            header.extend_from_slice(completing(last, end));
         }
         if !blank {
             header.extend_from_slice(end);
@@ -645,7 +645,7 @@ impl Edited {
             match (before.ends_with(b"\r\n"), before.ends_with(b"\n")) {
                 (true, _) => end = LineEnd::CrLf.bytes(),
                 (false, true) => end = LineEnd::Lf.bytes(),
-                (false, false) => *before = [before, end].concat().into_boxed_slice(),
+                (false, false) => *before = [before, completing(before, end)].concat().into_boxed_slice(),
             }
         }
         let text = format!("{}={}", name_text(name), value.to_text());
@@ -814,6 +814,15 @@ fn trim_start(line: &[u8]) -> &[u8] {
 fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// What a line still lacks of its line end; `end` is the whole one.
+fn completing<'a>(line: &[u8], end: &'a [u8]) -> &'a [u8] {
+    match line {
+        [.., b'\n'] => b"",
+        [.., b'\r'] => b"\n",
+        _ => end,
+    }
 }
 
 /// The last line may lack its line feed, or half of its line end: the line means the same when an edit completes it.
@@ -1065,9 +1074,15 @@ mod tests {
         let (doc, _) = Doc::parse(b"[Global]\r\nHostName=a.b\r".to_vec());
         assert_eq!(doc.get_text("Global", "HostName").as_deref(), Some("a.b"));
         assert_eq!(doc.render(), b"[Global]\r\nHostName=a.b\r");
-        let (mut doc, _) = Doc::parse(b"[Global]\r\n\r".to_vec());
-        doc.set_text("Domains\\a.b", "Address", "x");
-        assert!(Doc::parse(doc.render()).0.has_section("Domains\\a.b"));
+        for source in [&b"[Global]\r\n\r"[..], b"[Global]\r", b"[Global]\r\nHostName=a.b\r"] {
+            let (mut doc, _) = Doc::parse(source.to_vec());
+            doc.set_text("Domains\\a.b", "Address", "x");
+            doc.set_text("Global", "TopDir", "y");
+            let (again, complaints) = Doc::parse(doc.render());
+            assert_eq!(again.get_text("Domains\\a.b", "Address").as_deref(), Some("x"));
+            assert_eq!(again.get_text("Global", "TopDir").as_deref(), Some("y"));
+            assert!(complaints.is_empty(), "{complaints:?}");
+        }
     }
 
     proptest! {
