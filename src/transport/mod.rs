@@ -6,6 +6,7 @@
 //! # Failure
 //! Either everything about a message is durable, in mailboxes or in the spool, or its sender is told to come again.
 
+pub mod bounce;
 pub mod incoming;
 pub mod queue;
 pub mod route;
