@@ -9,6 +9,7 @@
 pub mod bounce;
 pub mod incoming;
 pub mod queue;
+pub mod quota;
 pub mod route;
 pub mod trace;
 
@@ -27,7 +28,7 @@ use layout::mbx::header;
 use layout::name::SpoolId;
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
-use layout::spool::store::{Body, Store};
+use layout::spool::store::{Body, Prepared, Store};
 use route::{MailboxTarget, Routed, Unroutable, route};
 use std::collections::HashSet;
 use std::io;
@@ -68,6 +69,8 @@ pub enum Refusal {
     Recipient(String, Unroutable),
     /// The message is larger than it may be.
     TooLarge,
+    /// The mailboxes of this recipient, and of all others, are full.
+    MailboxFull(String),
     /// It went around in circles.
     Hops,
     /// It could not be stored; the sender is to come again.
@@ -82,6 +85,19 @@ pub struct Arrival {
     pub recipients: Vec<Recipient>,
     /// The user who sent it after logging in, with domain.
     pub account: Option<String>,
+}
+
+/// What became of a message's recipients at the first look.
+#[derive(Default)]
+struct Begun {
+    /// Copies for mailboxes, under way.
+    copies: Vec<Copy>,
+    /// Who has to wait in the spool.
+    waiting: Vec<Waiting>,
+    /// Recipients whose mailboxes are full, as the client named them.
+    full: Vec<String>,
+    /// Was a copy thrown away on purpose?
+    discarded: bool,
 }
 
 /// A copy for one mailbox, under way.
@@ -130,7 +146,11 @@ impl Transport {
             }
             Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
-        Ok(Recipient { address: address.to_owned(), routed })
+        let recipient = Recipient { address: address.to_owned(), routed };
+        if !trusted {
+            self.inner.check_room(config, &recipient)?;
+        }
+        Ok(recipient)
     }
 
     /// A place for the bytes of a message that is coming in.
@@ -160,7 +180,17 @@ impl Inner {
         let received = Event::Received { data: &data, bytes: source.len() };
         self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
 
-        let (copies, mut waiting) = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
+        let begun = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
+        let Begun { copies, mut waiting, full, discarded } = begun;
+        if let Some(first) = full.first() {
+            let nobody = copies.is_empty() && waiting.is_empty() && !discarded;
+            if nobody && arrival.account.is_none() {
+                return Err(Refusal::MailboxFull(first.clone()));
+            }
+            let returned = tokio::task::block_in_place(|| self.return_full(config, &arrival, &full, &source));
+            returned.map_err(|error| self.failed(&error))?;
+            self.wake.notify_one();
+        }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
         if direct > 0 {
@@ -183,8 +213,8 @@ impl Inner {
     }
 
     /// Hands the copies for mailboxes to the hub, and tells who has to wait.
-    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> (Vec<Copy>, Vec<Waiting>) {
-        let (mut copies, mut waiting, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> Begun {
+        let (mut begun, mut seen) = (Begun::default(), HashSet::new());
         for recipient in &arrival.recipients {
             for lost in &recipient.routed.lost {
                 self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
@@ -193,17 +223,23 @@ impl Inner {
                 if seen.insert(key(target)) {
                     let message =
                         self.message(&arrival.origin.sender, source, &recipient.address, arrival.origin.id);
-                    copies.push(self.submit(config, target, message, &recipient.address, arrival.origin.id));
+                    if self.has_room_for(config, target, &message) {
+                        let id = arrival.origin.id;
+                        begun.copies.push(self.submit(config, target, message, &recipient.address, id));
+                    } else if begun.full.last() != Some(&recipient.address) {
+                        begun.full.push(recipient.address.clone());
+                    }
                 }
             }
+            begun.discarded |= recipient.routed.discarded;
             for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
-                    waiting.push(Waiting { address: address.clone(), original, ruled: false });
+                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false });
                 }
             }
         }
-        (copies, waiting)
+        begun
     }
 
     fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
@@ -290,6 +326,26 @@ impl Inner {
         };
         let prepared = self.store.prepare(name, body, &Envelope::new(&fields))?;
         self.store.commit(vec![prepared])
+    }
+
+    /// Writes a message of our own, with the empty sender, into the spool; it still has to be committed.
+    fn prepare_own(
+        &self,
+        config: &Config,
+        id: SpoolId,
+        kind: Kind,
+        host: &str,
+        to: &str,
+        mail: Vec<u8>,
+    ) -> io::Result<Prepared> {
+        let name = ItemName::new(id, kind);
+        let fields = Fields {
+            data: windows_path(config, &name.file(Role::Data)),
+            host: host.to_owned(),
+            recipients: vec![Waiting::new(to)],
+            ..Fields::default()
+        };
+        self.store.prepare(&name, Body::Copy(Source::Bytes(mail.into())), &Envelope::new(&fields))
     }
 
     fn failed(&self, error: &io::Error) -> Refusal {
