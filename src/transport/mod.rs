@@ -6,11 +6,14 @@
 //! # Failure
 //! Either everything about a message is durable, in mailboxes or in the spool, or its sender is told to come again.
 
+pub mod answer;
 pub mod bounce;
 pub mod incoming;
 pub mod queue;
 pub mod quota;
 pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 
 use crate::config::{Config, Live};
@@ -49,6 +52,8 @@ struct Inner {
     log: Log,
     store: Store,
     ids: IdSource,
+    /// Automatic answers given so far.
+    answers: answer::Memory,
     /// Wakes the queue.
     wake: tokio::sync::Notify,
 }
@@ -104,6 +109,8 @@ struct Begun {
 struct Copy {
     target: MailboxTarget,
     address: String,
+    /// The message, if the user's settings may answer it.
+    answered: Option<Source>,
     answer: oneshot::Receiver<Outcome>,
 }
 
@@ -114,7 +121,7 @@ impl Transport {
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
         let (live, hub, log, wake) = (live.clone(), hub.clone(), log.clone(), tokio::sync::Notify::new());
-        let inner = Arc::new(Inner { live, hub, log, store, ids, wake });
+        let inner = Arc::new(Inner { live, hub, log, store, ids, answers: answer::Memory::default(), wake });
         if with_queue {
             tokio::spawn(queue::run(inner.clone()));
         }
@@ -264,8 +271,9 @@ impl Inner {
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
         let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
+        let answered = self.answers_mail(config, target).then(|| message.source.clone());
         let answer = self.hub.append(mailbox, message, Some(token), size_max);
-        Copy { target: target.clone(), address: address.to_owned(), answer }
+        Copy { target: target.clone(), address: address.to_owned(), answered, answer }
     }
 
     /// Waits for the copies, logs them, and gives back those that could not be stored, as recipients for the queue.
@@ -278,12 +286,17 @@ impl Inner {
         copies: Vec<Copy>,
     ) -> Vec<Waiting> {
         let mut left = Vec::new();
-        for Copy { target, address, answer } in copies {
+        for Copy { target, address, answered, answer } in copies {
             let failed = match answer.await {
-                Ok(Ok(Appended::Stored(_) | Appended::Before)) => {
+                Ok(Ok(stored)) => {
                     let MailboxTarget { domain, user, .. } = &target;
                     let delivery = Delivery { host: domain, recipient: user, count: 1, sender, bytes: size };
                     self.log(config, Tag::Smtp, id, None, &Event::LocalDelivery(delivery));
+                    if let (Appended::Stored(_), Some(source)) = (stored, answered) {
+                        tokio::task::block_in_place(|| {
+                            self.answer(config, &target, sender, &address, &source)
+                        });
+                    }
                     continue;
                 }
                 Ok(Err(error)) => error.to_string(),

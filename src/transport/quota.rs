@@ -147,15 +147,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Server;
     use super::*;
-    use crate::config::Live;
-    use crate::logs::Log;
-    use crate::transport::Transport;
-    use crate::transport::trace::Origin;
-    use layout::disk::real::RealDisk;
-    use layout::root::Root;
-    use layout::spool::id::Role;
-    use std::sync::Arc;
 
     #[test]
     fn limits_and_usage() {
@@ -175,101 +168,6 @@ mod tests {
                 room,
                 "{bytes} {messages} {adding}"
             );
-        }
-    }
-
-    const REGISTRY: &str = r"[Global]
-HostName=mail.example.jp
-TopDir=C:\IMail
-[Domains\mail.example.jp]
-Address=192.0.2.10
-TopDir=C:\IMail
-MaxMsgs=dword:00000002
-[Domains\192.0.2.10]
-Official=mail.example.jp
-[Domains\mail.example.jp\Users\root]
-[Domains\mail.example.jp\Users\few]
-[Domains\mail.example.jp\Users\small]
-MaxMsgs=dword:00000064
-MaxSize=dword:000003e8
-[Domains\mail.example.jp\Users\large]
-MaxMsgs=dword:00000064
-[Domains\mail.example.jp\Users\_aliases]
-both=small,large
-; end of registry.ini, keep this line last
-";
-
-    struct Server {
-        root: Root,
-        live: Arc<Live>,
-        transport: Transport,
-        _dir: tempfile::TempDir,
-    }
-
-    impl Server {
-        fn start() -> Server {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("registry.ini"), REGISTRY).unwrap();
-            let root = Root::new(Arc::new(RealDisk::new()), dir.path());
-            let (live, _) = Live::start(&root).unwrap();
-            let hub = Hub::new(root.shared_disk());
-            let logs = root.clone();
-            let log = Log::start(&root, move || logs.logs());
-            let transport = Transport::start(&live, &hub, &log, false).unwrap();
-            Server { root, live, transport, _dir: dir }
-        }
-
-        /// Sends a message and answers with what became of it: refused at RCPT, at the end of DATA, or taken.
-        async fn send(&self, from: &str, login: bool, to: &[&str], size: usize) -> String {
-            let config = self.live.now();
-            let mut recipients = Vec::new();
-            for address in to {
-                match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login)) {
-                    Ok(recipient) => recipients.push(recipient),
-                    Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
-                }
-            }
-            let mut connection = self.transport.connection_id().unwrap();
-            let origin = Origin {
-                id: self.transport.message_id(&mut connection).unwrap(),
-                helo: "x".into(),
-                extended: true,
-                client: "192.0.2.1".parse().unwrap(),
-                host: "mail.example.jp".into(),
-                authenticated: login,
-                sender: from.into(),
-            };
-            let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
-            incoming.write(b"Subject: x\r\n\r\n");
-            incoming.write(&vec![b'x'; size]);
-            let arrival = Arrival { origin, recipients, account: login.then(|| from.to_owned()) };
-            match self.transport.accept(&config, arrival, incoming).await {
-                Ok(()) => "taken".to_owned(),
-                Err(why) => format!("DATA {}", crate::smtp::reply::refusal(&why)),
-            }
-        }
-
-        /// Envelopes' senders and recipients, and the reason lines of bounces.
-        fn spool(&self) -> Vec<String> {
-            let store = &self.transport.inner.store;
-            let items = store.scan().unwrap().items;
-            let line = |name: &layout::spool::id::ItemName| {
-                let loaded = store.claim(name).unwrap().load().unwrap();
-                let to: Vec<String> =
-                    loaded.envelope.recipients().into_iter().map(|one| one.address).collect();
-                let text = self.root.disk().read(&store.path(Role::Data, name), 1 << 20).unwrap();
-                let text = String::from_utf8(text).unwrap();
-                let reasons: Vec<&str> =
-                    text.lines().filter(|line| line.starts_with(bounce::MAILBOX_FULL)).collect();
-                format!(
-                    "<{}> {} {}: {}",
-                    loaded.envelope.sender(),
-                    name.extension(),
-                    to.join(" "),
-                    reasons.join("|")
-                )
-            };
-            items.iter().map(|item| line(&item.name)).collect()
         }
     }
 
@@ -293,7 +191,7 @@ both=small,large
             assert_eq!(server.send("a@example.net", login, &to, size).await, expected, "{to:?} {size}");
         }
         assert_eq!(server.send("", false, &["both@mail.example.jp"], 2000).await, "taken");
-        let mut spool = server.spool();
+        let mut spool = server.spool(bounce::MAILBOX_FULL);
         spool.sort();
         let bounce = |who: &[&str]| {
             let lines: Vec<String> =
