@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod bounce;
 pub mod incoming;
+pub mod program;
 pub mod queue;
 pub mod quota;
 pub mod route;
