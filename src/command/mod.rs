@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod init;
 mod lists;
+mod queue;
 mod survey;
 
 use crate::serve::{self, ServeError, Service};
@@ -56,6 +57,8 @@ enum Command {
     Export(export::Export),
     /// Read everything, change nothing, and report what is wrong (exit code 0 clean, 1 findings, 2 could not run).
     Check(check::Check),
+    /// See and change what waits in the spool; the server may be up or down.
+    Queue(queue::Queue),
 }
 
 /// How every command is told its data directory.
@@ -178,6 +181,7 @@ impl Command {
             Command::Import(import) => import.run(),
             Command::Export(export) => export.run(),
             Command::Check(check) => check.run(),
+            Command::Queue(queue) => queue.run(),
         }
     }
 }

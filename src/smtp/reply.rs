@@ -1,6 +1,7 @@
 //! What we answer, in one table: IMail's words where a real session shows them (8.15), behind the enhanced code of RFC 3463.
 
 use crate::transport::Refusal;
+use crate::transport::bounce::MAILBOX_FULL;
 use crate::transport::route::Unroutable;
 
 /// The reply to a recipient or a message that is not taken.
@@ -12,6 +13,7 @@ pub fn refusal(refusal: &Refusal) -> String {
             Unroutable::Syntax => format!("501 5.1.3 <{address}> is no address"),
             Unroutable::Unavailable(why) => format!("451 4.3.0 <{address}>: {why}"),
         },
+        Refusal::MailboxFull(address) => format!("552 5.2.2 {MAILBOX_FULL}: <{address}>"),
         Refusal::TooLarge => text::TOO_LARGE.to_owned(),
         Refusal::Hops => text::HOPS.to_owned(),
         Refusal::NotStored => text::NOT_STORED.to_owned(),

@@ -6,9 +6,15 @@
 //! # Failure
 //! Either everything about a message is durable, in mailboxes or in the spool, or its sender is told to come again.
 
+pub mod answer;
+pub mod bounce;
 pub mod incoming;
+pub mod program;
 pub mod queue;
+pub mod quota;
 pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 
 use crate::config::{Config, Live};
@@ -26,7 +32,7 @@ use layout::mbx::header;
 use layout::name::SpoolId;
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
-use layout::spool::store::{Body, Store};
+use layout::spool::store::{Body, Prepared, Store};
 use route::{MailboxTarget, Routed, Unroutable, route};
 use std::collections::HashSet;
 use std::io;
@@ -47,6 +53,8 @@ struct Inner {
     log: Log,
     store: Store,
     ids: IdSource,
+    /// Automatic answers given so far.
+    answers: answer::Memory,
     /// Wakes the queue.
     wake: tokio::sync::Notify,
 }
@@ -67,6 +75,8 @@ pub enum Refusal {
     Recipient(String, Unroutable),
     /// The message is larger than it may be.
     TooLarge,
+    /// The mailboxes of this recipient, and of all others, are full.
+    MailboxFull(String),
     /// It went around in circles.
     Hops,
     /// It could not be stored; the sender is to come again.
@@ -83,10 +93,25 @@ pub struct Arrival {
     pub account: Option<String>,
 }
 
+/// What became of a message's recipients at the first look.
+#[derive(Default)]
+struct Begun {
+    /// Copies for mailboxes, under way.
+    copies: Vec<Copy>,
+    /// Who has to wait in the spool.
+    waiting: Vec<Waiting>,
+    /// Recipients whose mailboxes are full, as the client named them.
+    full: Vec<String>,
+    /// Was a copy thrown away on purpose?
+    discarded: bool,
+}
+
 /// A copy for one mailbox, under way.
 struct Copy {
     target: MailboxTarget,
     address: String,
+    /// The message, if the user's settings may answer it.
+    answered: Option<Source>,
     answer: oneshot::Receiver<Outcome>,
 }
 
@@ -97,7 +122,7 @@ impl Transport {
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
         let (live, hub, log, wake) = (live.clone(), hub.clone(), log.clone(), tokio::sync::Notify::new());
-        let inner = Arc::new(Inner { live, hub, log, store, ids, wake });
+        let inner = Arc::new(Inner { live, hub, log, store, ids, answers: answer::Memory::default(), wake });
         if with_queue {
             tokio::spawn(queue::run(inner.clone()));
         }
@@ -129,7 +154,11 @@ impl Transport {
             }
             Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
-        Ok(Recipient { address: address.to_owned(), routed })
+        let recipient = Recipient { address: address.to_owned(), routed };
+        if !trusted {
+            self.inner.check_room(config, &recipient)?;
+        }
+        Ok(recipient)
     }
 
     /// A place for the bytes of a message that is coming in.
@@ -159,7 +188,17 @@ impl Inner {
         let received = Event::Received { data: &data, bytes: source.len() };
         self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
 
-        let (copies, mut waiting) = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
+        let begun = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
+        let Begun { copies, mut waiting, full, discarded } = begun;
+        if let Some(first) = full.first() {
+            let nobody = copies.is_empty() && waiting.is_empty() && !discarded;
+            if nobody && arrival.account.is_none() {
+                return Err(Refusal::MailboxFull(first.clone()));
+            }
+            let returned = tokio::task::block_in_place(|| self.return_full(config, &arrival, &full, &source));
+            returned.map_err(|error| self.failed(&error))?;
+            self.wake.notify_one();
+        }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
         if direct > 0 {
@@ -182,8 +221,8 @@ impl Inner {
     }
 
     /// Hands the copies for mailboxes to the hub, and tells who has to wait.
-    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> (Vec<Copy>, Vec<Waiting>) {
-        let (mut copies, mut waiting, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> Begun {
+        let (mut begun, mut seen) = (Begun::default(), HashSet::new());
         for recipient in &arrival.recipients {
             for lost in &recipient.routed.lost {
                 self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
@@ -192,17 +231,23 @@ impl Inner {
                 if seen.insert(key(target)) {
                     let message =
                         self.message(&arrival.origin.sender, source, &recipient.address, arrival.origin.id);
-                    copies.push(self.submit(config, target, message, &recipient.address, arrival.origin.id));
+                    if self.has_room_for(config, target, &message) {
+                        let id = arrival.origin.id;
+                        begun.copies.push(self.submit(config, target, message, &recipient.address, id));
+                    } else if begun.full.last() != Some(&recipient.address) {
+                        begun.full.push(recipient.address.clone());
+                    }
                 }
             }
+            begun.discarded |= recipient.routed.discarded;
             for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
-                    waiting.push(Waiting { address: address.clone(), original, ruled: false });
+                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false });
                 }
             }
         }
-        (copies, waiting)
+        begun
     }
 
     fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
@@ -227,8 +272,9 @@ impl Inner {
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
         let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
+        let answered = self.answers_mail(config, target).then(|| message.source.clone());
         let answer = self.hub.append(mailbox, message, Some(token), size_max);
-        Copy { target: target.clone(), address: address.to_owned(), answer }
+        Copy { target: target.clone(), address: address.to_owned(), answered, answer }
     }
 
     /// Waits for the copies, logs them, and gives back those that could not be stored, as recipients for the queue.
@@ -241,12 +287,17 @@ impl Inner {
         copies: Vec<Copy>,
     ) -> Vec<Waiting> {
         let mut left = Vec::new();
-        for Copy { target, address, answer } in copies {
+        for Copy { target, address, answered, answer } in copies {
             let failed = match answer.await {
-                Ok(Ok(Appended::Stored(_) | Appended::Before)) => {
+                Ok(Ok(stored)) => {
                     let MailboxTarget { domain, user, .. } = &target;
                     let delivery = Delivery { host: domain, recipient: user, count: 1, sender, bytes: size };
                     self.log(config, Tag::Smtp, id, None, &Event::LocalDelivery(delivery));
+                    if let (Appended::Stored(_), Some(source)) = (stored, answered) {
+                        tokio::task::block_in_place(|| {
+                            self.answer(config, &target, sender, &address, &source)
+                        });
+                    }
                     continue;
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -289,6 +340,26 @@ impl Inner {
         };
         let prepared = self.store.prepare(name, body, &Envelope::new(&fields))?;
         self.store.commit(vec![prepared])
+    }
+
+    /// Writes a message of our own, with the empty sender, into the spool; it still has to be committed.
+    fn prepare_own(
+        &self,
+        config: &Config,
+        id: SpoolId,
+        kind: Kind,
+        host: &str,
+        to: &str,
+        mail: Vec<u8>,
+    ) -> io::Result<Prepared> {
+        let name = ItemName::new(id, kind);
+        let fields = Fields {
+            data: windows_path(config, &name.file(Role::Data)),
+            host: host.to_owned(),
+            recipients: vec![Waiting::new(to)],
+            ..Fields::default()
+        };
+        self.store.prepare(&name, Body::Copy(Source::Bytes(mail.into())), &Envelope::new(&fields))
     }
 
     fn failed(&self, error: &io::Error) -> Refusal {
