@@ -9,6 +9,7 @@
 pub mod bounce;
 pub mod incoming;
 pub mod queue;
+pub mod remote;
 pub mod route;
 pub mod trace;
 
@@ -28,13 +29,16 @@ use layout::name::SpoolId;
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Store};
+use remote::client::Timeouts;
+use remote::resolver::Resolver;
+use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::oneshot;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
 
 /// Routing and delivery.
 pub struct Transport {
@@ -48,8 +52,35 @@ struct Inner {
     log: Log,
     store: Store,
     ids: IdSource,
-    /// Wakes the queue.
-    wake: tokio::sync::Notify,
+    remote: Remote,
+    /// Tells the queue of new items.
+    new_items: mpsc::UnboundedSender<ItemName>,
+}
+
+/// What the administrator said of sending, beyond the registry.
+pub struct Options {
+    /// Does this process also try what waits in the spool?
+    pub with_queue: bool,
+    /// Fixed routes; those of the registry come behind them.
+    pub routes: Vec<Route>,
+    /// The name servers.
+    pub resolver: Resolver,
+    /// How long other servers may take.
+    pub timeouts: Timeouts,
+    /// How often the spool is listed: an admin's touch is noticed within this time.
+    pub look_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            with_queue: true,
+            routes: Vec::new(),
+            resolver: Resolver::new(None),
+            timeouts: Timeouts::default(),
+            look_every: queue::LOOK_EVERY,
+        }
+    }
 }
 
 /// A recipient that was accepted.
@@ -92,15 +123,18 @@ struct Copy {
 }
 
 impl Transport {
-    /// Opens the spool; `with_queue` says whether this process also tries what waits in it.
-    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, with_queue: bool) -> io::Result<Transport> {
+    /// Opens the spool.
+    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, options: Options) -> io::Result<Transport> {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let (live, hub, log, wake) = (live.clone(), hub.clone(), log.clone(), tokio::sync::Notify::new());
-        let inner = Arc::new(Inner { live, hub, log, store, ids, wake });
+        let Options { with_queue, routes, resolver, timeouts, look_every } = options;
+        let remote = Remote::new(resolver, routes, timeouts);
+        let (new_items, incoming) = mpsc::unbounded_channel();
+        let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
+        let inner = Arc::new(Inner { live, hub, log, store, ids, remote, new_items });
         if with_queue {
-            tokio::spawn(queue::run(inner.clone()));
+            tokio::spawn(queue::run(inner.clone(), incoming, look_every));
         }
         Ok(Transport { inner })
     }
@@ -124,13 +158,20 @@ impl Transport {
     pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, Refusal> {
         let routed = match route(config, address, trusted) {
             Ok(routed) => routed,
-            Err(Unroutable::NotLocal(_)) if trusted => {
+            Err(Unroutable::NotLocal(domain))
+                if trusted || self.inner.remote.is_gateway_for(config, &domain) =>
+            {
                 // It waits in the spool for the queue.
                 Routed { remote: vec![address.to_owned()], ..Routed::default() }
             }
             Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
         Ok(Recipient { address: address.to_owned(), routed })
+    }
+
+    /// The domains elsewhere to which anyone may send, because a route names them.
+    pub fn gateway_for(&self, config: &Config) -> Vec<String> {
+        self.inner.remote.gateway_for(config)
     }
 
     /// A place for the bytes of a message that is coming in.
@@ -173,7 +214,8 @@ impl Inner {
             let stored =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
             stored.map_err(|error| self.failed(&error))?;
-            self.wake.notify_one();
+            // Without a queue in this process nobody listens; another one finds the item.
+            let _ = self.new_items.send(name.clone());
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
