@@ -69,6 +69,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// How often the spool is listed: an admin's touch is noticed within this time.
     pub look_every: Duration,
+    /// Where the servers of other domains take mail.
+    pub port: u16,
 }
 
 impl Default for Options {
@@ -79,6 +81,7 @@ impl Default for Options {
             resolver: Resolver::new(None),
             timeouts: Timeouts::default(),
             look_every: queue::LOOK_EVERY,
+            port: remote::SMTP_PORT,
         }
     }
 }
@@ -128,8 +131,8 @@ impl Transport {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let Options { with_queue, routes, resolver, timeouts, look_every } = options;
-        let remote = Remote::new(resolver, routes, timeouts);
+        let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
+        let remote = Remote::new(resolver, routes, timeouts, port);
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
         let inner = Arc::new(Inner { live, hub, log, store, ids, remote, new_items });

@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How a server behaves.
 #[derive(Clone, Copy, Default)]
 struct Script {
+    /// The first line; empty: a good one.
+    greeting: &'static str,
     /// The reply to EHLO; empty: it is not known.
     ehlo: &'static str,
     /// Replies to lines that contain the first text, before all others.
@@ -40,7 +42,11 @@ struct Script {
 type Heard = Arc<Mutex<(Vec<String>, usize)>>;
 
 async fn peer(script: Script) -> (SocketAddr, Heard) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    peer_at("127.0.0.1:0".parse().unwrap(), script).await
+}
+
+async fn peer_at(address: SocketAddr, script: Script) -> (SocketAddr, Heard) {
+    let listener = TcpListener::bind(address).await.unwrap();
     let (address, heard) = (listener.local_addr().unwrap(), Heard::default());
     let for_task = heard.clone();
     tokio::spawn(async move {
@@ -57,7 +63,8 @@ async fn session(script: Script, stream: TcpStream, heard: Heard) -> std::io::Re
     if script.silent {
         return stream.read_to_end(&mut Vec::new()).await.map(drop);
     }
-    say(&mut stream, script, "220 peer").await?;
+    let greeting = if script.greeting.is_empty() { "220 peer" } else { script.greeting };
+    say(&mut stream, script, greeting).await?;
     let (mut line, mut in_data) = (String::new(), false);
     while stream.read_line(&mut line).await? > 0 {
         let text = line.trim_end().to_owned();
@@ -67,7 +74,6 @@ async fn session(script: Script, stream: TcpStream, heard: Heard) -> std::io::Re
             if text != "." {
                 continue;
             }
-            in_data = false;
             if script.drops {
                 return Ok(());
             }
@@ -109,8 +115,17 @@ struct Ours {
 
 impl Ours {
     fn start(routes: &[(&str, SocketAddr)], table: Table, services: &str) -> Ours {
+        Ours::start_with(routes, table, services, 25)
+    }
+
+    /// `port` is where other servers take mail.
+    fn start_with(routes: &[(&str, SocketAddr)], table: Table, services: &str, port: u16) -> Ours {
         let dir = tempfile::tempdir().unwrap();
         write_tree(dir.path(), services);
+        Ours::on(dir, routes, table, port)
+    }
+
+    fn on(dir: tempfile::TempDir, routes: &[(&str, SocketAddr)], table: Table, port: u16) -> Ours {
         let root = Root::new(Arc::new(RealDisk::new()), dir.path());
         let (live, _) = Live::start(&root).unwrap();
         let log = Log::start(&root, {
@@ -124,6 +139,7 @@ impl Ours {
             resolver: Resolver::Table(table),
             timeouts: Timeouts { connect: short, command: short, data: short, block: short, end: short },
             look_every: Duration::from_millis(100),
+            port,
             ..Options::default()
         };
         let transport = Transport::start(&live, &hub, &log, options).unwrap();
@@ -266,7 +282,7 @@ async fn what_failed_for_now_waits_and_a_touch_tries_it_again() {
         (Script { silent: true, ..Script::default() }, "no answer in time"),
     ] {
         let (address, _) = peer(script).await;
-        let services = "[Services\\SMTPD32]\r\nMaxTries=dword:00000002\r\n";
+        let services = "[Services\\SMTPD32\\Parameters]\r\nMaxTries=dword:00000002\r\n";
         let ours = Ours::start(&[("peer.example", address)], Table::default(), services);
         ours.send("mike@example.org", &["a@peer.example"], "text\r\n").await;
         ours.waiting("\nT1\r\n").await;
@@ -274,6 +290,7 @@ async fn what_failed_for_now_waits_and_a_touch_tries_it_again() {
         assert!(ours.log().contains("requeuing"));
         // Rested: the queue saw its own change.
         until("rest", || ours.log().contains("status=3")).await;
+        // That nothing happens cannot be waited for.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let (path, content) = ours.queued().pop().unwrap();
         assert!(content.contains("\nT1\r\n"), "{content}");
@@ -325,4 +342,61 @@ async fn strangers_may_send_to_named_routes_only() {
     assert!(ours.transport.recipient(&config, "a@other.example", false).is_err());
     assert!(ours.transport.recipient(&config, "a@other.example", true).is_ok());
     assert_eq!(ours.transport.gateway_for(&config), ["named.example"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_server_gets_what_the_first_ones_do_not_take() {
+    let (good, heard) = peer(Script { ehlo: EHLO, ..Script::default() }).await;
+    let port = good.port();
+    let closing = Script { greeting: "554 go away", ..Script::default() };
+    let (_, refused) = peer_at(format!("127.0.0.3:{port}").parse().unwrap(), closing).await;
+    let mut table = Table::default();
+    let mut exchangers = Vec::new();
+    // Nobody listens on the first, the name of the second has no address, the third sends everybody away.
+    for (preference, host, address) in
+        [(40, "d", "127.0.0.1"), (10, "a", "127.0.0.2"), (20, "b", ""), (30, "c", "127.0.0.3")]
+    {
+        exchangers.push(Exchanger { preference, host: host.to_owned() });
+        table.addresses.insert(host.to_owned(), address.parse().into_iter().collect());
+    }
+    table.exchangers.insert("peer.example".into(), exchangers);
+    let ours = Ours::start_with(&[], table, "", port);
+    ours.send("mike@example.org", &["a@PEER.example"], "text\r\n").await;
+    ours.drained().await;
+    assert!(heard.lock().unwrap().0.contains(&"text".to_owned()));
+    assert_eq!(refused.lock().unwrap().1, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_gets_what_cannot_be_delivered_directly() {
+    let (gate, heard) = peer(Script::default()).await;
+    let mut table = Table::default();
+    table.addresses.insert("peer.example".into(), vec!["127.0.0.2".parse().unwrap()]);
+    let services = format!("GateHost={gate}\r\n");
+    let ours = Ours::start_with(&[], table, &services, gate.port());
+    ours.send("mike@example.org", &["a@peer.example"], "text\r\n").await;
+    ours.drained().await;
+    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a@peer.example>".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_queued_before_a_restart_rests_for_the_timer() {
+    let (address, heard) = peer(Script::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    write_tree(dir.path(), "");
+    let spool = dir.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let write = |tries: &str, number: u32| {
+        let name = format!("a1b2000000{number:02}0001.SMD");
+        std::fs::write(spool.join(format!("D{name}")), "Subject: x\r\n\r\ntext\r\n").unwrap();
+        let envelope =
+            format!("QD{name}\r\nHexample.org\r\nS<mike@example.org>\r\n{tries}R<a{number}@[127.0.0.1]>\r\n");
+        std::fs::write(spool.join(format!("Q{name}")), envelope).unwrap();
+    };
+    write("T3\r\n", 1);
+    write("", 2);
+    let ours = Ours::on(dir, &[("[127.0.0.1]", address)], Table::default(), 25);
+    until("the new one", || ours.queued().len() == 1).await;
+    assert!(ours.queued()[0].1.contains("R<a1@"));
+    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a2@[127.0.0.1]>".to_owned()));
 }

@@ -36,7 +36,7 @@ pub const DOWN_FOR: Duration = Duration::from_secs(60);
 /// How long all servers of a destination may take together until one of them greets.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 /// Where servers take mail from other servers.
-const SMTP_PORT: u16 = 25;
+pub const SMTP_PORT: u16 = 25;
 
 /// Where mail for a domain is handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,7 @@ pub struct Remote {
     resolver: Resolver,
     routes: Vec<Route>,
     timeouts: Timeouts,
+    port: u16,
     destinations: Mutex<HashMap<Hop, Destination>>,
 }
 
@@ -99,9 +100,9 @@ impl Destination {
 }
 
 impl Remote {
-    /// `routes` are those of the command line; the registry's come behind them.
-    pub fn new(resolver: Resolver, routes: Vec<Route>, timeouts: Timeouts) -> Remote {
-        Remote { resolver, routes, timeouts, destinations: Mutex::default() }
+    /// `routes` are those of the command line; the registry's come behind them. `port` is where domains' own servers are asked.
+    pub fn new(resolver: Resolver, routes: Vec<Route>, timeouts: Timeouts, port: u16) -> Remote {
+        Remote { resolver, routes, timeouts, port, destinations: Mutex::default() }
     }
 
     /// The routes in force.
@@ -211,7 +212,7 @@ impl Remote {
     async fn connect(&self, config: &Config, name: &str, hop: &Hop) -> Result<Client, Problem> {
         let (hosts, port) = match hop {
             Hop::Host(host, port) => (vec![host.clone()], *port),
-            Hop::Exchangers(domain) => (self.exchangers(config, domain).await?, SMTP_PORT),
+            Hop::Exchangers(domain) => (self.exchangers(config, domain).await?, self.port),
         };
         let mut last = Problem::lasting(Stage::Lookup, "the domain has no mail server");
         for host in hosts {
@@ -313,4 +314,27 @@ fn lookup_problem(error: &DnsError) -> Problem {
 /// The domain of an address.
 pub fn domain_of(address: &str) -> &str {
     address.rsplit_once('@').map_or("", |(_, domain)| domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes() {
+        for (target, expected) in [
+            ("192.0.2.25:2525", Some(("192.0.2.25", 2525))),
+            ("MX.example.net", Some(("mx.example.net", 25))),
+            ("[::1]:2600", Some(("::1", 2600))),
+            ("::1", Some(("::1", 25))),
+            ("host:0", None),
+            ("host:x", None),
+            ("", None),
+        ] {
+            let route = Route::parse("A.example", target);
+            let found = route.as_ref().map(|route| (route.host.as_str(), route.port));
+            assert_eq!(found, expected, "{target}");
+            assert!(route.is_none_or(|route| route.domain == "a.example"));
+        }
+    }
 }
