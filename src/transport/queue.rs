@@ -7,7 +7,7 @@
 //! # Crash safety
 //! The order of one pass ([`attempt::work`]): the copies for mailboxes are durable and the other servers have answered; **then** the
 //! bounce for those who were given up is committed as an item of its own; **then** the Q file is replaced by one that holds only who is left, with
-//! `T` one higher; **then**, if nobody is left, D, Q and the claim are removed. So until a recipient's fate is durable somewhere else, the Q file
+//! `T` one higher, or, if nobody is left, D and Q are removed in this order and the directory is made durable. So until a recipient's fate is durable somewhere else, the Q file
 //! names him. What a crash between two of these steps repeats: a mailbox knows by the token what it has; another server may get the
 //! message twice if it answered and the Q file was not yet replaced, which no sender can avoid (RFC 5321 §6.1); a sender may get a bounce twice.
 //!

@@ -3,6 +3,7 @@
 use super::{Cause, wait};
 use crate::config::Config;
 use crate::transport::bounce::{self, Failure};
+use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::remote::client::{Mail, Problem, Stage};
 use crate::transport::remote::{Attempt, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
@@ -14,7 +15,7 @@ use layout::name::SpoolId;
 use layout::registry::model::BounceFormat;
 use layout::spool::id::{ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient};
-use layout::spool::store::{Body, Claim, LONE_ENVELOPE_MAX, SETTLED, SpoolError};
+use layout::spool::store::{Body, Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -84,10 +85,8 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
 async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Rest, SpoolError> {
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
-    let mut claim = tokio::task::block_in_place(|| inner.store.claim(name))?;
-    // Before it is read, so that an edit in between is noticed by the next look.
-    let stamp = config.root().disk().stat(claim.queue_file())?.0;
-    let loaded = tokio::task::block_in_place(|| claim.load())?;
+    let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
+    let Taken { claim, stamp, loaded, source } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
@@ -95,7 +94,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         return Ok(Rest::Ended);
     }
     let age = Duration::from_nanos(now.saturating_sub(loaded.since).max(0) as u64);
-    let Some(source) = loaded.body.clone() else { return until(LONE_ENVELOPE_MAX.saturating_sub(age)) };
+    let Some(source) = source else { return until(LONE_ENVELOPE_MAX.saturating_sub(age)) };
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }
@@ -134,6 +133,29 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     Ok(rest)
 }
 
+/// An item in our hands.
+struct Taken {
+    claim: Claim,
+    /// The stamp of its Q file before it was read, so that an edit in between is noticed by the next look.
+    stamp: Stamp,
+    loaded: Loaded,
+    /// Its message; a small one is in memory.
+    source: Option<Source>,
+}
+
+fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolError> {
+    let mut claim = inner.store.claim(name)?;
+    let stamp = config.root().disk().stat(claim.queue_file())?.0;
+    let loaded = claim.load()?;
+    let source = match &loaded.body {
+        Some(source) if source.len() <= MEMORY_MAX as u64 => {
+            Some(Source::Bytes(source.read(0, MEMORY_MAX)?.into()))
+        }
+        other => other.clone(),
+    };
+    Ok(Taken { claim, stamp, loaded, source })
+}
+
 impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
@@ -143,7 +165,12 @@ impl Pass<'_> {
         let mut seen = HashSet::new();
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
-            let routed = match tokio::task::block_in_place(|| route(self.config, &address, trusted)) {
+            // An address elsewhere needs no file.
+            let routed = match self.config.local_domain(domain_of(&address)) {
+                None if address.contains('@') => Err(Unroutable::NotLocal(String::new())),
+                _ => tokio::task::block_in_place(|| route(self.config, &address, trusted)),
+            };
+            let routed = match routed {
                 Ok(routed) => routed,
                 Err(Unroutable::NotLocal(_)) => Routed { remote: vec![address.clone()], ..Routed::default() },
                 Err(why) => {
@@ -291,12 +318,23 @@ impl Pass<'_> {
             }
             let ended = envelope.is_finished();
             // Mailboxes know what they have; only what went elsewhere must not come back after a power cut.
-            let must_write = !ended || self.sent || bounced == Told::Sender;
-            let unchanged = !ended && !self.tried && bounced == Told::NoNeed;
-            let written = match must_write && !unchanged {
-                true => claim.update(&envelope),
-                false => Ok(stamp),
-            };
+            if ended {
+                match claim.finish() {
+                    Err(SpoolError::Changed(name)) if edit < EDITS_MAX => {
+                        claim = self.inner.store.claim(&name)?;
+                        envelope = claim.load()?.envelope;
+                        continue;
+                    }
+                    done => done?,
+                }
+                if self.sent || bounced == Told::Sender {
+                    self.config.root().disk().sync_dir(self.inner.store.dir())?;
+                }
+                let status = if bounced == Told::Sender { Status::Bounced } else { Status::Done };
+                return Ok((status, Rest::Ended));
+            }
+            let unchanged = !self.tried && bounced == Told::NoNeed;
+            let written = if unchanged { Ok(stamp) } else { claim.update(&envelope) };
             let stamp = match written {
                 Err(SpoolError::Changed(_)) if edit < EDITS_MAX => {
                     envelope = claim.load()?.envelope;
@@ -304,11 +342,6 @@ impl Pass<'_> {
                 }
                 written => written?,
             };
-            if ended {
-                claim.finish()?;
-                let status = if bounced == Told::Sender { Status::Bounced } else { Status::Done };
-                return Ok((status, Rest::Ended));
-            }
             let due = match self.not_before {
                 _ if kept => Instant::now() + KEPT_FOR,
                 Some(until) => until.min(Instant::now() + wait(settings, self.tries)),
