@@ -134,6 +134,7 @@ impl Doc {
         let body_bytes = source.get(start..end_at).unwrap_or_default();
         for (number, (content, end)) in text::lines(body_bytes).enumerate() {
             let after = at + content.len() + end.bytes().len();
+            let content = without_torn_end(content, end);
             match trim_start(content).first() {
                 Some(b'[') => {
                     let path = header_path(content);
@@ -211,7 +212,7 @@ impl Doc {
         }
         let tail = self.range(&self.tail);
         if !tail.is_empty() && !out.is_empty() && !out.ends_with(b"\n") && out != text::UTF8_BOM {
-            out.extend_from_slice(self.line_end.bytes());
+            out.extend_from_slice(completing(&out, self.line_end.bytes()));
         }
         out.extend_from_slice(tail);
         out
@@ -453,7 +454,7 @@ impl Doc {
             Body::Source(range) => (self.range(range), [].as_slice()),
             Body::Edited(edited) => (&[][..], edited.lines.as_slice()),
         };
-        let lines = text::lines(source).map(|(content, _)| content);
+        let lines = text::lines(source).map(|(content, end)| without_torn_end(content, end));
         let own = own.iter().map(|line| without_line_end(line));
         lines.chain(own).filter_map(|line| match read_line(line) {
             Line::Value(name, _, text) => Written::parse(text).ok().map(|written| (name, written)),
@@ -481,7 +482,7 @@ impl Doc {
         match &section.body {
             Body::Edited(edited) => edited.names.contains_key(&*fold(name)),
             Body::Source(range) => text::lines(self.range(range)).any(
-                |(content, _)| matches!(read_line(content), Line::Value(other, ..) if same_name(&other, name)),
+                |(content, end)| matches!(read_line(without_torn_end(content, end)), Line::Value(other, ..) if same_name(&other, name)),
             ),
         }
     }
@@ -506,7 +507,7 @@ impl Doc {
         if header.ends_with(b"\n") {
             return;
         }
-        let header = Bytes::Own([header, end].concat().into_boxed_slice());
+        let header = Bytes::Own([header, completing(header, end)].concat().into_boxed_slice());
         if let Some(section) = self.sections.get_mut(number) {
             section.header = header;
         }
@@ -551,8 +552,10 @@ impl Doc {
         let only_mark = before == 0 && last.is_none();
         let last = last.unwrap_or_else(|| self.bytes(&section.header));
         let blank = only_mark || matches!(read_line(without_line_end(last)), Line::Blank);
+        if !only_mark {
+            header.extend_from_slice(completing(last, end));
+        }
         if !blank {
-            header.extend_from_slice(if last.ends_with(b"\n") { b"" } else { end });
             header.extend_from_slice(end);
         }
         let follows = section.next.is_some() || !self.tail.is_empty();
@@ -642,7 +645,7 @@ impl Edited {
             match (before.ends_with(b"\r\n"), before.ends_with(b"\n")) {
                 (true, _) => end = LineEnd::CrLf.bytes(),
                 (false, true) => end = LineEnd::Lf.bytes(),
-                (false, false) => *before = [before, end].concat().into_boxed_slice(),
+                (false, false) => *before = [before, completing(before, end)].concat().into_boxed_slice(),
             }
         }
         let text = format!("{}={}", name_text(name), value.to_text());
@@ -809,10 +812,22 @@ fn trim_start(line: &[u8]) -> &[u8] {
 }
 
 fn without_line_end(line: &[u8]) -> &[u8] {
-    match line.strip_suffix(b"\n") {
-        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
-        None => line,
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// What a line still lacks of its line end; `end` is the whole one.
+fn completing<'a>(line: &[u8], end: &'a [u8]) -> &'a [u8] {
+    match line {
+        [.., b'\n'] => b"",
+        [.., b'\r'] => b"\n",
+        _ => end,
     }
+}
+
+/// The last line may lack its line feed, or half of its line end: the line means the same when an edit completes it.
+fn without_torn_end(content: &[u8], end: LineEnd) -> &[u8] {
+    if end == LineEnd::None { content.strip_suffix(b"\r").unwrap_or(content) } else { content }
 }
 
 /// What stays of a removed section: the comment that stands directly in front of the next one, parted by a blank line.
@@ -1050,6 +1065,24 @@ mod tests {
         prop::collection::vec((piece, end), 0..16).prop_map(|pieces| {
             pieces.into_iter().flat_map(|(piece, end)| [piece, end.as_bytes().to_vec()].concat()).collect()
         })
+    }
+
+    #[test]
+    fn half_a_line_end_at_the_end_is_one() {
+        let (doc, complaints) = Doc::parse(b"[Global]\r\nHostName=a.b\r\n[Domains\\a.b]\r".to_vec());
+        assert!(complaints.is_empty() && doc.has_section("Domains\\a.b"));
+        let (doc, _) = Doc::parse(b"[Global]\r\nHostName=a.b\r".to_vec());
+        assert_eq!(doc.get_text("Global", "HostName").as_deref(), Some("a.b"));
+        assert_eq!(doc.render(), b"[Global]\r\nHostName=a.b\r");
+        for source in [&b"[Global]\r\n\r"[..], b"[Global]\r", b"[Global]\r\nHostName=a.b\r"] {
+            let (mut doc, _) = Doc::parse(source.to_vec());
+            doc.set_text("Domains\\a.b", "Address", "x");
+            doc.set_text("Global", "TopDir", "y");
+            let (again, complaints) = Doc::parse(doc.render());
+            assert_eq!(again.get_text("Domains\\a.b", "Address").as_deref(), Some("x"));
+            assert_eq!(again.get_text("Global", "TopDir").as_deref(), Some("y"));
+            assert!(complaints.is_empty(), "{complaints:?}");
+        }
     }
 
     proptest! {
