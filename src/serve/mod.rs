@@ -17,7 +17,9 @@ use crate::config::{Live, Watcher};
 use crate::logs::Log;
 use crate::mailbox::{FLUSH_EVERY, Hub};
 use crate::session::Server;
-use crate::transport::Transport;
+use crate::transport::remote::Route;
+use crate::transport::remote::resolver::Resolver;
+use crate::transport::{self, Transport};
 use layout::disk::real::RealDisk;
 use layout::registry::store::StoreError;
 use layout::root::{Root, RootError};
@@ -150,7 +152,10 @@ async fn serve(
     }
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
-    let transport = Transport::start(&live, &hub, &log, options.runs(Service::Queue))?;
+    let transport = Transport::start(&live, &hub, &log, sending(&options))?;
+    for domain in transport.gateway_for(&live.now()) {
+        say(&log, &format!("mail for {domain} is taken from anyone, because a route names it"));
+    }
     let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport));
 
     let watcher = Watcher::start(live, {
@@ -182,6 +187,17 @@ async fn serve(
         log.flush();
     });
     Ok(())
+}
+
+/// What the command line says of sending.
+fn sending(options: &Options) -> transport::Options {
+    let routes = options.routes.iter().filter_map(|line| line.split_once('='));
+    transport::Options {
+        with_queue: options.runs(Service::Queue),
+        routes: routes.filter_map(|(domain, target)| Route::parse(domain, target)).collect(),
+        resolver: Resolver::new(options.dns),
+        ..transport::Options::default()
+    }
 }
 
 /// Tells the admin something: on standard error, and in the day's log.

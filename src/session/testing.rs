@@ -6,7 +6,7 @@ use crate::account::Accounts;
 use crate::config::{Config, Live};
 use crate::logs::Log;
 use crate::mailbox::Hub;
-use crate::transport::Transport;
+use crate::transport::{Options, Transport};
 use layout::disk::real::RealDisk;
 use layout::name::UserId;
 use layout::password;
@@ -53,7 +53,7 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     });
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).unwrap();
-    let transport = Transport::start(&live, &hub, &log, true).unwrap();
+    let transport = Transport::start(&live, &hub, &log, Options::default()).unwrap();
     Arc::new(Server::new(live, hub, accounts, log, transport))
 }
 
@@ -78,6 +78,17 @@ pub fn user_dir(server: &Server, user: &str) -> UserDir {
     let config: Arc<Config> = server.live.now();
     let domain = config.local_domain("example.org").unwrap();
     config.domain_dir(domain).unwrap().user(&UserId::parse(user).unwrap())
+}
+
+/// All mailboxes of a user, one behind the other, as text.
+pub fn user_files(root: &Path, user: &str) -> String {
+    let disk = Arc::new(RealDisk::new());
+    let root = Root::new(disk, root);
+    let Ok(id) = UserId::parse(user) else { return String::new() };
+    let dir = root.domain(root.top().clone()).user(&id).path().full();
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let boxes = files.filter(|path| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("mbx")));
+    boxes.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()).collect()
 }
 
 #[cfg(test)]

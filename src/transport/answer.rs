@@ -351,9 +351,7 @@ impl Inner {
         let id = self.ids.own()?;
         let mail = compose(&from, sender, text, head, Local::now(), id.0);
         let prepared = self.prepare_own(config, id, Kind::Mail, &target.domain, sender, mail)?;
-        self.store.commit(vec![prepared])?;
-        self.wake.notify_one();
-        Ok(())
+        self.commit(prepared)
     }
 }
 

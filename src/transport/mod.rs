@@ -12,6 +12,7 @@ pub mod incoming;
 pub mod program;
 pub mod queue;
 pub mod quota;
+pub mod remote;
 pub mod route;
 #[cfg(test)]
 mod testing;
@@ -33,13 +34,16 @@ use layout::name::SpoolId;
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
+use remote::client::Timeouts;
+use remote::resolver::Resolver;
+use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::oneshot;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
 
 /// Routing and delivery.
 pub struct Transport {
@@ -55,8 +59,38 @@ struct Inner {
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
-    /// Wakes the queue.
-    wake: tokio::sync::Notify,
+    remote: Remote,
+    /// Tells the queue of new items.
+    new_items: mpsc::UnboundedSender<ItemName>,
+}
+
+/// What the administrator said of sending, beyond the registry.
+pub struct Options {
+    /// Does this process also try what waits in the spool?
+    pub with_queue: bool,
+    /// Fixed routes; those of the registry come behind them.
+    pub routes: Vec<Route>,
+    /// The name servers.
+    pub resolver: Resolver,
+    /// How long other servers may take.
+    pub timeouts: Timeouts,
+    /// How often the spool is listed: an admin's touch is noticed within this time.
+    pub look_every: Duration,
+    /// Where the servers of other domains take mail.
+    pub port: u16,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            with_queue: true,
+            routes: Vec::new(),
+            resolver: Resolver::new(None),
+            timeouts: Timeouts::default(),
+            look_every: queue::LOOK_EVERY,
+            port: remote::SMTP_PORT,
+        }
+    }
 }
 
 /// A recipient that was accepted.
@@ -116,15 +150,27 @@ struct Copy {
 }
 
 impl Transport {
-    /// Opens the spool; `with_queue` says whether this process also tries what waits in it.
-    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, with_queue: bool) -> io::Result<Transport> {
+    /// Opens the spool.
+    pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, options: Options) -> io::Result<Transport> {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let (live, hub, log, wake) = (live.clone(), hub.clone(), log.clone(), tokio::sync::Notify::new());
-        let inner = Arc::new(Inner { live, hub, log, store, ids, answers: answer::Memory::default(), wake });
+        let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
+        let remote = Remote::new(resolver, routes, timeouts, port);
+        let (new_items, incoming) = mpsc::unbounded_channel();
+        let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
+        let inner = Arc::new(Inner {
+            live,
+            hub,
+            log,
+            store,
+            ids,
+            answers: answer::Memory::default(),
+            remote,
+            new_items,
+        });
         if with_queue {
-            tokio::spawn(queue::run(inner.clone()));
+            tokio::spawn(queue::run(inner.clone(), incoming, look_every));
         }
         Ok(Transport { inner })
     }
@@ -148,7 +194,9 @@ impl Transport {
     pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, Refusal> {
         let routed = match route(config, address, trusted) {
             Ok(routed) => routed,
-            Err(Unroutable::NotLocal(_)) if trusted => {
+            Err(Unroutable::NotLocal(domain))
+                if trusted || self.inner.remote.is_gateway_for(config, &domain) =>
+            {
                 // It waits in the spool for the queue.
                 Routed { remote: vec![address.to_owned()], ..Routed::default() }
             }
@@ -159,6 +207,11 @@ impl Transport {
             self.inner.check_room(config, &recipient)?;
         }
         Ok(recipient)
+    }
+
+    /// The domains elsewhere to which anyone may send, because a route names them.
+    pub fn gateway_for(&self, config: &Config) -> Vec<String> {
+        self.inner.remote.gateway_for(config)
     }
 
     /// A place for the bytes of a message that is coming in.
@@ -197,7 +250,6 @@ impl Inner {
             }
             let returned = tokio::task::block_in_place(|| self.return_full(config, &arrival, &full, &source));
             returned.map_err(|error| self.failed(&error))?;
-            self.wake.notify_one();
         }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
@@ -211,7 +263,6 @@ impl Inner {
             let stored =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
             stored.map_err(|error| self.failed(&error))?;
-            self.wake.notify_one();
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
@@ -339,7 +390,7 @@ impl Inner {
             None => Body::Copy(source),
         };
         let prepared = self.store.prepare(name, body, &Envelope::new(&fields))?;
-        self.store.commit(vec![prepared])
+        self.commit(prepared)
     }
 
     /// Writes a message of our own, with the empty sender, into the spool; it still has to be committed.
@@ -360,6 +411,15 @@ impl Inner {
             ..Fields::default()
         };
         self.store.prepare(&name, Body::Copy(Source::Bytes(mail.into())), &Envelope::new(&fields))
+    }
+
+    /// Accepts an item of the spool durably, and tells the queue.
+    fn commit(&self, prepared: Prepared) -> io::Result<()> {
+        let name = prepared.name().clone();
+        self.store.commit(vec![prepared])?;
+        // Without a queue in this process nobody listens; another one finds the item.
+        let _ = self.new_items.send(name);
+        Ok(())
     }
 
     fn failed(&self, error: &io::Error) -> Refusal {

@@ -1,127 +1,210 @@
 //! What waits in the spool, and when it is tried again.
 //!
-//! An item is due at once when it is new, when its Q file was touched or rewritten by somebody else (an admin's way to force a try), or when the queue
-//! timer is over since the last try. Only recipients here are delivered so far; those elsewhere wait.
+//! An item is due at once when it is new, or when its Q file was touched or rewritten by somebody else (an admin's way to force a try); else when
+//! the queue timer is over since the last try ([`wait`]). First tries go before later ones, later ones in the order of their age, and each
+//! kind has its own number of workers (IMail help, "Queue Manager": delivery and retry threads).
+//!
+//! # Crash safety
+//! The order of one pass ([`attempt::work`]): the copies for mailboxes are durable and the other servers have answered; **then** the
+//! bounce for those who were given up is committed as an item of its own; **then** the Q file is replaced by one that holds only who is left, with
+//! `T` one higher, or, if nobody is left, D and Q are removed in this order and the directory is made durable. So until a recipient's fate is durable somewhere else, the Q file
+//! names him. What a crash between two of these steps repeats: a mailbox knows by the token what it has; another server may get the
+//! message twice if it answered and the Q file was not yet replaced, which no sender can avoid (RFC 5321 §6.1); a sender may get a bounce twice.
 //!
 //! # Failure
 //! An item that cannot be read or delivered stays where it is.
+//!
+//! # Limits
+//! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory.
 
-use super::{Inner, key};
-use crate::config::Config;
-use crate::transport::route::route;
+mod attempt;
+
+use super::Inner;
+use attempt::Rest;
 use layout::disk::Stamp;
-use layout::logline::{Event, Status, Tag};
-use layout::spool::id::{ItemName, Role};
-use layout::spool::qfile::Recipient;
-use layout::spool::store::{Item, SpoolError, State};
-use std::collections::{HashMap, HashSet};
+use layout::registry::model::{RetrySchedule, Smtp};
+use layout::spool::id::ItemName;
+use layout::spool::store::{Item, State};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
 
-/// How often the spool is listed without being woken: an admin's touch is noticed within this time.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The queue timer where the registry has none (IMail's default is remembered as 30 minutes, not documented).
-const DEFAULT_TIMER: Duration = Duration::from_secs(30 * 60);
+/// How often the spool is listed: an admin's touch is noticed within this time.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The growing schedule ends at this many queue timers.
+const GROWTH_MAX: u32 = 16;
+
+/// How long an item rests after its `tries`th try: always the queue timer, as IMail has it, or one that doubles each time.
+pub fn wait(settings: &Smtp, tries: u32) -> Duration {
+    let timer = Duration::from_secs(u64::from(settings.queue_timer_minutes.max(1)) * 60);
+    match settings.retry_schedule {
+        RetrySchedule::Fixed => timer,
+        RetrySchedule::Growing => {
+            let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(GROWTH_MAX);
+            timer * doubled.clamp(1, GROWTH_MAX)
+        }
+    }
+}
+
+/// Why an item is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It is new.
+    New,
+    /// Somebody touched it or wrote it anew.
+    Asked,
+    /// It was there when we started: its file's time says whether it is due.
+    Found,
+    /// Its time has come.
+    Timer,
+}
 
 /// What we remember of an item.
-struct Known {
-    stamp: Stamp,
-    due: Instant,
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// It waits for a worker, or has one.
+    Working,
+    /// As it was last written or seen, and when it is due.
+    Resting(Stamp, Instant),
+}
+
+/// An item that is due.
+struct Due {
+    name: ItemName,
+    cause: Cause,
+}
+
+/// The items and their workers.
+struct Queue {
+    inner: Arc<Inner>,
+    known: HashMap<String, Known>,
+    first: VecDeque<Due>,
+    later: VecDeque<Due>,
+    workers: JoinSet<(ItemName, bool, Rest)>,
+    /// Workers on first and on later tries.
+    busy: [usize; 2],
+    started: bool,
 }
 
 /// Works until the server stops.
-pub(super) async fn run(inner: Arc<Inner>) {
-    let mut known: HashMap<String, Known> = HashMap::new();
+pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<ItemName>, look_every: Duration) {
+    let mut queue = Queue {
+        inner,
+        known: HashMap::new(),
+        first: VecDeque::new(),
+        later: VecDeque::new(),
+        workers: JoinSet::new(),
+        busy: [0; 2],
+        started: false,
+    };
+    let mut tick = tokio::time::interval(look_every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let config = inner.live.now();
-        let items = tokio::task::block_in_place(|| {
-            let listing = inner.store.scan()?;
-            inner.store.sweep(&listing);
-            Ok::<_, std::io::Error>(listing.items)
-        });
-        match items {
-            Ok(items) => pass(&inner, &config, &mut known, items).await,
-            Err(error) => tracing::warn!(%error, "the spool could not be read"),
-        }
         tokio::select! {
-            () = inner.wake.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            Some(name) = new_items.recv() => queue.add(name),
+            Some(done) = queue.workers.join_next() => queue.rest(done),
+            _ = tick.tick() => {
+                queue.look();
+                queue.inner.remote.tidy().await;
+            }
         }
+        queue.start_workers();
     }
 }
 
-async fn pass(inner: &Inner, config: &Config, known: &mut HashMap<String, Known>, items: Vec<Item>) {
-    let timer = match config.registry.services.smtp.queue_timer_minutes {
-        0 => DEFAULT_TIMER,
-        minutes => Duration::from_secs(u64::from(minutes) * 60),
-    };
-    let waiting: Vec<Item> = items.into_iter().filter(|item| item.state == State::Waiting).collect();
-    let present: HashSet<String> = waiting.iter().map(|item| item.name.key()).collect();
-    known.retain(|key, _| present.contains(key));
-    for item in waiting {
-        let due =
-            known.get(&item.name.key()).is_none_or(|k| k.stamp != item.stamp || k.due <= Instant::now());
-        if !due {
-            continue;
+impl Queue {
+    /// An item that this process put into the spool.
+    fn add(&mut self, name: ItemName) {
+        if self.known.insert(name.key(), Known::Working).is_none() {
+            self.first.push_back(Due { name, cause: Cause::New });
         }
-        let stamp = match deliver(inner, config, &item.name).await {
-            Ok(stamp) => stamp.unwrap_or(item.stamp),
-            Err(SpoolError::Busy(_)) => continue,
+    }
+
+    /// Lists the spool for what is due, and for what others put there.
+    fn look(&mut self) {
+        let listing = tokio::task::block_in_place(|| {
+            let listing = self.inner.store.scan()?;
+            self.inner.store.sweep(&listing);
+            Ok::<_, std::io::Error>(listing)
+        });
+        let mut items = match listing {
+            Ok(listing) => listing.items,
+            Err(error) => return tracing::warn!(%error, "the spool could not be read"),
+        };
+        // A claim may be left over: whoever tries to take it finds out.
+        let ours = |item: &Item| matches!(item.state, State::Waiting | State::Claimed | State::LoneEnvelope);
+        items.retain(|item| ours(item) && !item.foreign);
+        items.sort_by_key(|item| item.stamp.modified);
+        let present: HashSet<String> = items.iter().map(|item| item.name.key()).collect();
+        self.known.retain(|key, known| matches!(known, Known::Working) || present.contains(key));
+        let (started, now) = (std::mem::replace(&mut self.started, true), Instant::now());
+        for Item { name, stamp, .. } in items {
+            let cause = match self.known.get(&name.key()) {
+                Some(Known::Working) => continue,
+                Some(Known::Resting(seen, due)) if *seen == stamp && *due > now => continue,
+                Some(Known::Resting(seen, _)) if *seen == stamp => Cause::Timer,
+                None if !started => Cause::Found,
+                Some(Known::Resting(..)) => Cause::Asked,
+                None => Cause::New,
+            };
+            self.known.insert(name.key(), Known::Working);
+            let line =
+                if matches!(cause, Cause::New | Cause::Asked) { &mut self.first } else { &mut self.later };
+            line.push_back(Due { name, cause });
+        }
+    }
+
+    fn start_workers(&mut self) {
+        let config = self.inner.live.now();
+        let settings = &config.registry.services.smtp;
+        let most = [settings.delivery_threads as usize, settings.retry_threads as usize];
+        for (kind, line) in [&mut self.first, &mut self.later].into_iter().enumerate() {
+            while self.busy[kind] < most[kind].max(1) {
+                let Some(Due { name, cause }) = line.pop_front() else { break };
+                self.busy[kind] += 1;
+                let inner = self.inner.clone();
+                self.workers.spawn(async move {
+                    let rest = attempt::work(&inner, &name, cause).await;
+                    (name, kind == 0, rest)
+                });
+            }
+        }
+    }
+
+    fn rest(&mut self, done: Result<(ItemName, bool, Rest), tokio::task::JoinError>) {
+        let (name, first, rest) = match done {
+            Ok(done) => done,
+            // It stays "working", so that what made one worker fail is not tried again at once; the next start tries it.
             Err(error) => {
-                tracing::warn!(%error, "an item of the spool could not be worked on");
-                item.stamp
+                tracing::error!(%error, "a delivery broke off");
+                self.busy.iter_mut().for_each(|count| *count = count.saturating_sub(1));
+                return;
             }
         };
-        known.insert(item.name.key(), Known { stamp, due: Instant::now() + timer });
+        let count = &mut self.busy[usize::from(!first)];
+        *count = count.saturating_sub(1);
+        match rest {
+            Rest::Until(stamp, due) => drop(self.known.insert(name.key(), Known::Resting(stamp, due))),
+            Rest::Ended => drop(self.known.remove(&name.key())),
+        }
     }
 }
 
-/// Delivers what can be delivered here. Answers with the Q file's new stamp if it was rewritten.
-async fn deliver(inner: &Inner, config: &Config, name: &ItemName) -> Result<Option<Stamp>, SpoolError> {
-    let mut claim = tokio::task::block_in_place(|| inner.store.claim(name))?;
-    let loaded = tokio::task::block_in_place(|| claim.load())?;
-    let Some(source) = loaded.body else { return Ok(None) };
-    let mut envelope = loaded.envelope;
-    let (id, sender) = (name.id(), envelope.sender());
-    let trusted = envelope.auth_user().is_some();
-    let queue = inner.store.path(Role::Queued, name).full();
-    let (mut done, mut tried) = (HashSet::new(), false);
-    for (index, recipient) in envelope.recipients().into_iter().enumerate() {
-        let Ok(routed) = tokio::task::block_in_place(|| route(config, &recipient.address, trusted)) else {
-            continue;
-        };
-        if !routed.remote.is_empty() || !routed.waiting.is_empty() {
-            continue;
-        }
-        if !tried {
-            inner.log(config, Tag::Smtp, id, None, &Event::Processing { queue: &queue });
-        }
-        tried = true;
-        let Recipient { address, original, .. } = recipient;
-        let shown = original.unwrap_or(address);
-        let mut seen = HashSet::new();
-        let copies = tokio::task::block_in_place(|| {
-            let targets = routed.mailboxes.iter().filter(|target| seen.insert(key(target)));
-            let message = |_: &_| inner.message(&sender, &source, &shown, id);
-            targets.map(|target| inner.submit(config, target, message(target), &shown, id)).collect()
-        });
-        if inner.finish_copies(config, id, &sender, source.len(), copies).await.is_empty() {
-            done.insert(index);
-        }
+#[cfg(test)]
+mod peers;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules() {
+        let mut settings = Smtp { queue_timer_minutes: 30, ..Smtp::default() };
+        let minutes = |settings: &Smtp, tries| wait(settings, tries).as_secs() / 60;
+        assert_eq!([0, 1, 2, 20].map(|tries| minutes(&settings, tries)), [30; 4]);
+        settings.retry_schedule = RetrySchedule::Growing;
+        assert_eq!([0, 1, 2, 3, 5, 20, 40].map(|t| minutes(&settings, t)), [30, 30, 60, 120, 480, 480, 480]);
     }
-    if !tried {
-        return Ok(None);
-    }
-    let left = envelope.recipients().len() - done.len();
-    let status = if left == 0 { Status::Done } else { Status::Requeued };
-    let stamp = tokio::task::block_in_place(|| match left {
-        0 => claim.finish().map(|()| None),
-        _ => {
-            envelope.retain_recipients(|index, _| !done.contains(&index));
-            envelope.set_tries(envelope.tries().unwrap_or(0) + 1);
-            claim.update(&envelope).map(Some)
-        }
-    })?;
-    inner.log(config, Tag::Smtp, id, None, &Event::Finished { queue: &queue, status });
-    Ok(stamp)
 }

@@ -141,7 +141,7 @@ impl Inner {
         };
         let mail = write(host, &to, &failures, original, Local::now(), id.connection())?;
         let prepared = self.prepare_own(config, id, Kind::Bounce, host, &to, mail)?;
-        self.store.commit(vec![prepared])
+        self.commit(prepared)
     }
 }
 

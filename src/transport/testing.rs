@@ -1,7 +1,7 @@
 //! What tests of this module share.
 
 use super::trace::Origin;
-use super::{Arrival, Transport};
+use super::{Arrival, Options, Transport};
 use crate::config::Live;
 use crate::logs::Log;
 use crate::mailbox::Hub;
@@ -48,7 +48,8 @@ impl Server {
         let hub = Hub::new(root.shared_disk());
         let logs = root.clone();
         let log = Log::start(&root, move || logs.logs());
-        let transport = Transport::start(&live, &hub, &log, false).unwrap();
+        let transport =
+            Transport::start(&live, &hub, &log, Options { with_queue: false, ..Options::default() }).unwrap();
         Server { root, live, transport, _dir: dir }
     }
 
