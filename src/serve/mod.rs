@@ -11,6 +11,7 @@
 
 mod listen;
 mod rights;
+pub mod tls;
 
 use crate::account::Accounts;
 use crate::config::{Live, Watcher};
@@ -151,7 +152,11 @@ async fn serve(
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
     let transport = Transport::start(&live, &hub, &log, options.runs(Service::Queue))?;
-    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport));
+    let tls = tls::start(&live, {
+        let log = log.clone();
+        move |text: &str| say(&log, text)
+    })?;
+    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls));
 
     let watcher = Watcher::start(live, {
         let log = log.clone();

@@ -12,6 +12,7 @@ use crate::transport::Transport;
 use layout::name::SpoolId;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 /// The parts of a running server.
 pub struct Server {
@@ -25,13 +26,22 @@ pub struct Server {
     pub log: Log,
     /// Where mail goes.
     pub transport: Transport,
+    /// Begins TLS.
+    pub tls: TlsAcceptor,
     stopping: watch::Sender<bool>,
 }
 
 impl Server {
     /// Puts the parts together.
-    pub fn new(live: Arc<Live>, hub: Arc<Hub>, accounts: Accounts, log: Log, transport: Transport) -> Server {
-        Server { live, hub, accounts, log, transport, stopping: watch::Sender::new(false) }
+    pub fn new(
+        live: Arc<Live>,
+        hub: Arc<Hub>,
+        accounts: Accounts,
+        log: Log,
+        transport: Transport,
+        tls: TlsAcceptor,
+    ) -> Server {
+        Server { live, hub, accounts, log, transport, tls, stopping: watch::Sender::new(false) }
     }
 
     /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be

@@ -54,7 +54,8 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).unwrap();
     let transport = Transport::start(&live, &hub, &log, true).unwrap();
-    Arc::new(Server::new(live, hub, accounts, log, transport))
+    let tls = crate::serve::tls::start(&live, |_| {}).unwrap();
+    Arc::new(Server::new(live, hub, accounts, log, transport, tls))
 }
 
 /// Serves every client of a new loopback port with `session`; gives the port's address.

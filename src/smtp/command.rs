@@ -43,6 +43,8 @@ pub enum Command {
     Verify(String),
     /// `EXPN address`.
     Expand(String),
+    /// `STARTTLS` (RFC 3207).
+    StartTls,
     /// `HELP`.
     Help,
 }
@@ -80,6 +82,7 @@ pub fn parse(line: &str) -> Result<Command, Bad> {
         "RCPT" => rcpt(after(line, "RCPT", "TO").ok_or(Bad::Argument("RCPT TO:<address> is expected"))?),
         "DATA" => alone(Command::Data),
         "RSET" => alone(Command::Reset),
+        "STARTTLS" => alone(Command::StartTls),
         "QUIT" => Ok(Command::Quit),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),

@@ -11,6 +11,8 @@
 pub mod command;
 pub mod data;
 pub mod reply;
+#[cfg(test)]
+mod tests;
 
 use crate::account::{Account, LoginError, plain_login_allowed};
 use crate::config::Config;
@@ -154,6 +156,7 @@ impl Session {
             Command::Rcpt { recipient } => self.rcpt(connection, recipient),
             Command::Data => return self.data(connection).await,
             Command::Auth { mechanism, initial } => return self.auth(connection, &mechanism, initial).await,
+            Command::StartTls => return self.start_tls(connection).await,
             Command::Reset => {
                 self.reset();
                 connection.answer(format!("{}\r\n", text::RESET));
@@ -189,14 +192,12 @@ impl Session {
         let host = config.host_name(connection.local_ip());
         if extended {
             let size = size_max(&config, connection.local_ip()).unwrap_or(0);
-            let mut lines = vec![
-                format!("{host} says hello"),
-                format!("SIZE {size}"),
-                "8BITMIME".to_owned(),
-                "PIPELINING".to_owned(),
-                "ENHANCEDSTATUSCODES".to_owned(),
-            ];
-            if plain_login_allowed(config.registry.global.plain_login, connection.peer_ip()) {
+            let mut lines = vec![format!("{host} says hello"), format!("SIZE {size}"), "8BITMIME".to_owned()];
+            if !connection.is_secure() {
+                lines.push("STARTTLS".to_owned());
+            }
+            lines.extend(["PIPELINING".to_owned(), "ENHANCEDSTATUSCODES".to_owned()]);
+            if may_log_in(&config, connection) {
                 lines.extend(["AUTH LOGIN PLAIN".to_owned(), "AUTH=LOGIN".to_owned()]);
             }
             let last = lines.len() - 1;
@@ -271,6 +272,7 @@ impl Session {
             extended,
             client: connection.peer_ip(),
             host: config.host_name(connection.local_ip()).to_owned(),
+            secure: connection.is_secure(),
             authenticated: self.account.is_some(),
             sender,
         };
@@ -309,6 +311,23 @@ impl Session {
         Ok(Flow::Go)
     }
 
+    /// Begins TLS; everything that was said before is forgotten (RFC 3207 §4.2).
+    async fn start_tls(&mut self, connection: &mut Connection) -> Result<Flow, ReadError> {
+        if connection.is_secure() {
+            self.refuse(connection, text::IN_TLS);
+            return Ok(Flow::Go);
+        }
+        connection.answer(format!("{}\r\n", text::START_TLS));
+        if let Err(error) = connection.start_tls(&self.server.tls).await {
+            self.log(connection, &Event::Refused(&format!("TLS failed: {error}")));
+            return Ok(Flow::End);
+        }
+        self.reset();
+        self.hello = None;
+        self.account = None;
+        Ok(Flow::Go)
+    }
+
     async fn auth(
         &mut self,
         connection: &mut Connection,
@@ -320,7 +339,7 @@ impl Session {
             self.refuse(connection, text::SEQUENCE);
             return Ok(Flow::Go);
         }
-        if !plain_login_allowed(config.registry.global.plain_login, connection.peer_ip()) {
+        if !may_log_in(&config, connection) {
             self.refuse(connection, text::AUTH_PRIVATE);
             return Ok(Flow::Go);
         }
@@ -385,6 +404,11 @@ impl Session {
     fn log_at(&self, address: std::net::IpAddr, event: &Event<'_>) {
         self.server.transport.log(&self.server.live.now(), self.id.id(), address, event);
     }
+}
+
+/// Is a password taken on this connection?
+fn may_log_in(config: &Config, connection: &Connection) -> bool {
+    connection.is_secure() || plain_login_allowed(config.registry.global.plain_login, connection.peer_ip())
 }
 
 /// The largest message that is taken on this address of ours; `None`: no limit of the admin's.

@@ -30,6 +30,10 @@ pub mod text {
     pub const DATA: &str = "354 ok, send it; end with <CRLF>.<CRLF>";
     /// The message is ours.
     pub const QUEUED: &str = "250 2.0.0 Message queued";
+    /// TLS begins behind this line.
+    pub const START_TLS: &str = "220 2.0.0 ready to start TLS";
+    /// TLS was begun before.
+    pub const IN_TLS: &str = "503 5.5.1 TLS is active already";
     /// Logged in.
     pub const AUTHENTICATED: &str = "235 2.7.0 authenticated";
     /// Farewell.
@@ -43,7 +47,7 @@ pub mod text {
     /// EXPN is off.
     pub const EXPAND: &str = "502 5.5.1 not available";
     /// A list of the commands.
-    pub const HELP: &str = "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP AUTH VRFY HELP QUIT";
+    pub const HELP: &str = "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP STARTTLS AUTH VRFY HELP QUIT";
     /// A parameter that was not offered.
     pub const PARAMETER: &str = "555 5.5.4 parameter not known";
     /// Only base64 is taken.
