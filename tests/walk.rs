@@ -11,7 +11,7 @@ use support::sample::{ACCOUNTS, LOCKED, PRIMARY, SUZUKI, VIRTUAL};
 use support::server::Server;
 use support::smtp::{Smtp, mail};
 use support::tree::Tree;
-use support::{EDIT_LIMIT, fixture, ini, wait_for};
+use support::{EDIT_LIMIT, fixture, ini, run, wait_for};
 
 /// Login names of `suzuki`: alone, with every delimiter of the sample's `HostDelimiters`, by the
 /// domain alias, in another case.
@@ -306,6 +306,61 @@ fn edits_by_hand_take_effect() {
     assert!(text.contains("; asked for by Mike's boss"), "a comment survives a program's edit");
     assert_eq!(text.matches("Flags=dword:00000081").count(), 2, "so does the edited value");
     assert_eq!(text.trim_end().lines().last(), Some(ini::END_LINE));
+}
+
+/// The admin gives up the way back: each old password is stored the new way at its next login, and goes on working.
+#[test]
+fn old_passwords_are_upgraded_when_there_is_no_way_back() {
+    let tree = Tree::quiet();
+    let server = Server::start(&tree);
+    server.pop3("suzuki", SUZUKI).quit();
+    assert!(!tree.registry().contains("{ARGON2ID}"), "while the tree may go back to IMail");
+    tree.save_registry(&ini::set(&tree.registry(), "[Global]", "ReturnToIMail", "dword:00000000"));
+    wait_for("the upgraded password", EDIT_LIMIT + EDIT_LIMIT, || {
+        server.pop3("suzuki", SUZUKI).quit();
+        tree.registry().contains("{ARGON2ID}").then_some(())
+    });
+    assert_eq!(tree.registry().matches("{ARGON2ID}").count(), 1, "only of those who logged in");
+    wait_for("the new configuration", EDIT_LIMIT, || server.output().matches("in force").nth(1).map(drop));
+    assert!(server.pop3_takes("suzuki", SUZUKI) && !server.pop3_takes("suzuki", "sakura2023"));
+    server.imap("suzuki", SUZUKI).logout();
+}
+
+/// Manual 2-1, "Last Login", by any protocol; manual 5, a service that logs nowhere.
+#[test]
+fn logins_are_remembered_and_logs_obey_their_setting() {
+    let tree = Tree::quiet();
+    let server = Server::start(&tree);
+    let about =
+        |user: &str| run("imaild", &["check", "--root", tree.text(), "--user", user]).expect_code(0).out;
+    assert!(!about("suzuki@mail.example.jp").contains("(POP3)"));
+    server.pop3("suzuki", SUZUKI).quit();
+    server.imap("ann@example.org", "lovely99").logout();
+    assert!(about("suzuki@mail.example.jp").contains("(POP3)"), "{}", about("suzuki@mail.example.jp"));
+    assert!(about("ann@example.org").contains("(IMAP)"));
+
+    let logged = || {
+        let logs = std::fs::read_dir(tree.path("logs")).unwrap();
+        let texts = logs.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect::<String>()
+    };
+    wait_for("the lines of the logins", EDIT_LIMIT, || {
+        (logged().contains("POP3D(") && logged().contains("logon success for ann example.org")).then_some(())
+    });
+    assert!(!logged().contains(SUZUKI), "no passwords in logs");
+    let service = "[Services\\POP3D32\\Parameters]";
+    let text = tree.registry();
+    let text = match text.contains(service) {
+        true => ini::set(&text, service, "LogTo", "None"),
+        false => text.replace(ini::END_LINE, &format!("{service}\r\nLogTo=None\r\n{}", ini::END_LINE)),
+    };
+    tree.save_registry(&text);
+    wait_for("a login that is not logged", EDIT_LIMIT, || {
+        let before = logged().matches("POP3D(").count();
+        server.pop3("mike", "rocks").quit();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        (logged().matches("POP3D(").count() == before).then_some(())
+    });
 }
 
 /// A mailbox that another program appends to or rewrites is seen as it is now.

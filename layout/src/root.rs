@@ -223,6 +223,11 @@ impl PathMap {
         PathMap { prefixes }
     }
 
+    /// A domain's top directory: where its `TopDir` leads, or the root if it has none.
+    pub fn top_of(&self, root: &Root, top_dir: &str) -> Option<TreePath> {
+        if top_dir.is_empty() { Some(root.top().clone()) } else { self.resolve(root, top_dir) }
+    }
+
     /// Where a path of the registry leads, `None` if it is outside of everything that was mapped. The entry need not exist.
     pub fn resolve(&self, root: &Root, path: &str) -> Option<TreePath> {
         let wanted = normalize(path);

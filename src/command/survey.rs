@@ -60,17 +60,9 @@ impl<'a> Tree<'a> {
         self.config.domain_dir(domain)
     }
 
-    /// The file of a group alias, found as delivery finds it: where its path is mapped to, else by its name in the domain's
-    /// directory, in `lists` there, or in the IMail directory.
+    /// The file of a group alias, found as delivery finds it.
     pub(super) fn group_file(&self, domain: &Domain, path: &str) -> Option<TreePath> {
-        let mapped = self.config.paths.resolve(self.root, path);
-        if let Some(file) = mapped.filter(|file| self.root.disk().stat(file).is_ok()) {
-            return Some(file);
-        }
-        let name = path.rsplit(['\\', '/']).next()?;
-        let dir = self.domain_dir(domain);
-        let places = dir.into_iter().flat_map(|dir| [dir.top().clone(), dir.lists()]);
-        places.chain([self.root.top().clone()]).find_map(|place| self.root.file_in(&place, name))
+        self.config.group_file(domain, path)
     }
 
     /// The directories of a domain's lists.

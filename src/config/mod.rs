@@ -16,6 +16,7 @@ pub use watch::Watcher;
 
 use arc_swap::ArcSwap;
 use layout::name::{AliasName, DomainName, UserId};
+use layout::path::TreePath;
 use layout::registry::model::{Domain, Registry};
 use layout::registry::store::{self, Loaded, StoreError};
 use layout::root::{DomainDir, PathMap, Root, UserDir};
@@ -38,9 +39,7 @@ pub struct Config {
 impl Config {
     /// The snapshot of a registry.
     pub fn new(root: &Root, registry: Registry) -> Config {
-        let top_dir = Some(registry.global.top_dir.as_str()).filter(|dir| !dir.is_empty());
-        let lines = registry.paths.iter().map(|(old, target)| (old.as_str(), target.as_str()));
-        let paths = PathMap::new(root, top_dir, lines);
+        let paths = registry.path_map(root);
         Config { registry, paths, root: root.clone() }
     }
 
@@ -51,11 +50,20 @@ impl Config {
 
     /// The directories of a domain: its `TopDir`, or the root if it has none. `None` if `TopDir` leads nowhere: the domain cannot be served.
     pub fn domain_dir(&self, domain: &Domain) -> Option<DomainDir> {
-        let top = match domain.top_dir.as_str() {
-            "" => self.root.top().clone(),
-            path => self.paths.resolve(&self.root, path)?,
-        };
-        Some(self.root.domain(top))
+        Some(self.root.domain(self.paths.top_of(&self.root, &domain.top_dir)?))
+    }
+
+    /// The file of a group alias: the path that the registry names; if that leads nowhere, a file of that name in the domain's top directory, its
+    /// `lists`, or the IMail directory. Manual and help name three places.
+    pub fn group_file(&self, domain: &Domain, path: &str) -> Option<TreePath> {
+        let root = &self.root;
+        if let Some(file) = self.paths.resolve(root, path).filter(|file| root.disk().stat(file).is_ok()) {
+            return Some(file);
+        }
+        let name = path.rsplit(['\\', '/']).next()?;
+        let dir = self.domain_dir(domain);
+        let places = dir.into_iter().flat_map(|dir| [dir.top().clone(), dir.lists()]);
+        places.chain([root.top().clone()]).find_map(|place| root.file_in(&place, name))
     }
 
     /// A user's directory, if there is such a user.

@@ -13,7 +13,6 @@ use crate::config::Config;
 use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::name::MailboxName;
-use layout::path::TreePath;
 use layout::registry::alias::{Alias, classify};
 use layout::registry::model::{AliasEntry, Domain, User};
 use layout::root::UserDir;
@@ -180,7 +179,7 @@ impl<'a> Walk<'a> {
         match classify(&alias.value) {
             Alias::Standard(members) => self.members(&alias.name, members, domain, depth),
             Alias::Group(path) => {
-                let Some(file) = self.group_file(&path, domain) else {
+                let Some(file) = self.config.group_file(domain, &path) else {
                     return Err(Unroutable::Unavailable("the file of this group alias was not found"));
                 };
                 let bytes = self.config.root().disk().read(&file, SETTINGS_FILE_MAX);
@@ -196,20 +195,6 @@ impl<'a> Walk<'a> {
             Alias::ListServer(_) => Err(Unroutable::Unavailable("the list server is not running")),
             Alias::Unclear => Err(Unroutable::Unavailable("this alias is not understood")),
         }
-    }
-
-    /// The path named in the registry; if that leads nowhere, a file of that name in the domain's top directory, its `lists`, the IMail directory:
-    /// manual and help name three places.
-    fn group_file(&self, path: &str, domain: &Domain) -> Option<TreePath> {
-        let root = self.config.root();
-        let exists = |path: &TreePath| root.disk().stat(path).is_ok();
-        if let Some(file) = self.config.paths.resolve(root, path).filter(exists) {
-            return Some(file);
-        }
-        let name = path.rsplit(['\\', '/']).next()?;
-        let dir = self.config.domain_dir(domain);
-        let places = dir.into_iter().flat_map(|dir| [dir.top().clone(), dir.lists()]);
-        places.chain([root.top().clone()]).find_map(|place| root.file_in(&place, name))
     }
 
     fn members(

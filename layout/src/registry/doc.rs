@@ -134,6 +134,7 @@ impl Doc {
         let body_bytes = source.get(start..end_at).unwrap_or_default();
         for (number, (content, end)) in text::lines(body_bytes).enumerate() {
             let after = at + content.len() + end.bytes().len();
+            let content = without_torn_end(content, end);
             match trim_start(content).first() {
                 Some(b'[') => {
                     let path = header_path(content);
@@ -453,7 +454,7 @@ impl Doc {
             Body::Source(range) => (self.range(range), [].as_slice()),
             Body::Edited(edited) => (&[][..], edited.lines.as_slice()),
         };
-        let lines = text::lines(source).map(|(content, _)| content);
+        let lines = text::lines(source).map(|(content, end)| without_torn_end(content, end));
         let own = own.iter().map(|line| without_line_end(line));
         lines.chain(own).filter_map(|line| match read_line(line) {
             Line::Value(name, _, text) => Written::parse(text).ok().map(|written| (name, written)),
@@ -481,7 +482,7 @@ impl Doc {
         match &section.body {
             Body::Edited(edited) => edited.names.contains_key(&*fold(name)),
             Body::Source(range) => text::lines(self.range(range)).any(
-                |(content, _)| matches!(read_line(content), Line::Value(other, ..) if same_name(&other, name)),
+                |(content, end)| matches!(read_line(without_torn_end(content, end)), Line::Value(other, ..) if same_name(&other, name)),
             ),
         }
     }
@@ -809,10 +810,13 @@ fn trim_start(line: &[u8]) -> &[u8] {
 }
 
 fn without_line_end(line: &[u8]) -> &[u8] {
-    match line.strip_suffix(b"\n") {
-        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
-        None => line,
-    }
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// The last line may lack its line feed, or half of its line end: the line means the same when an edit completes it.
+fn without_torn_end(content: &[u8], end: LineEnd) -> &[u8] {
+    if end == LineEnd::None { content.strip_suffix(b"\r").unwrap_or(content) } else { content }
 }
 
 /// What stays of a removed section: the comment that stands directly in front of the next one, parted by a blank line.
@@ -1050,6 +1054,15 @@ mod tests {
         prop::collection::vec((piece, end), 0..16).prop_map(|pieces| {
             pieces.into_iter().flat_map(|(piece, end)| [piece, end.as_bytes().to_vec()].concat()).collect()
         })
+    }
+
+    #[test]
+    fn half_a_line_end_at_the_end_is_one() {
+        let (doc, complaints) = Doc::parse(b"[Global]\r\nHostName=a.b\r\n[Domains\\a.b]\r".to_vec());
+        assert!(complaints.is_empty() && doc.has_section("Domains\\a.b"));
+        let (doc, _) = Doc::parse(b"[Global]\r\nHostName=a.b\r".to_vec());
+        assert_eq!(doc.get_text("Global", "HostName").as_deref(), Some("a.b"));
+        assert_eq!(doc.render(), b"[Global]\r\nHostName=a.b\r");
     }
 
     proptest! {

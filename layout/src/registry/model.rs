@@ -14,6 +14,7 @@ use super::doc::Doc;
 use super::value::Written;
 use super::{fold, same_name};
 use crate::password::{self, Secret, Stored};
+use crate::root::{PathMap, Root};
 use crate::text::CodePage;
 
 /// Bits of a user's `Flags`. Those that are not named here are kept and mean nothing to us.
@@ -493,6 +494,12 @@ impl Registry {
         registry.services = services(doc, &mut notes);
         registry.notes = notes;
         registry
+    }
+
+    /// Where the paths of this registry lead in the tree at `root`.
+    pub fn path_map(&self, root: &Root) -> PathMap {
+        let top_dir = Some(self.global.top_dir.as_str()).filter(|dir| !dir.is_empty());
+        PathMap::new(root, top_dir, self.paths.iter().map(|(old, target)| (old.as_str(), target.as_str())))
     }
 
     /// The domain of this name, official or other, in any case.

@@ -87,7 +87,15 @@ impl Forward {
         }
         let keep = self.keep.then_some(KEEP);
         let all: Vec<&str> = keep.into_iter().chain(self.targets.iter().map(String::as_str)).collect();
-        text::encode(&format!("{}\r\n", all.join(",")), encoding).ok_or(ForwardError::Encoding)
+        let bytes =
+            text::encode(&format!("{}\r\n", all.join(",")), encoding).ok_or(ForwardError::Encoding)?;
+        // Bytes of a code page may happen to be UTF-8 of another text.
+        match encoding {
+            TextEncoding::CodePage(code_page) if Forward::parse(&bytes, code_page).0 != *self => {
+                Err(ForwardError::Encoding)
+            }
+            _ => Ok(bytes),
+        }
     }
 }
 

@@ -245,9 +245,7 @@ impl Progress {
 
 /// Moves the directories of users that are gone from the registry.
 fn put_aside(root: &Root, registry: &Registry, outcomes: &mut [Outcome]) {
-    let top_dir = Some(registry.global.top_dir.as_str()).filter(|dir| !dir.is_empty());
-    let paths = registry.paths.iter().map(|(old, new)| (old.as_str(), new.as_str()));
-    let map = PathMap::new(root, top_dir, paths);
+    let map = registry.path_map(root);
     for done in outcomes.iter_mut().flatten().filter(|done| done.change.step == Step::Delete) {
         done.moved = Some(put_one_aside(root, &map, registry, &done.change));
     }
@@ -259,7 +257,7 @@ fn put_one_aside(
     registry: &Registry,
     change: &Change,
 ) -> Result<Option<TreePath>, String> {
-    let top = top_of(root, map, &change.top_dir).ok_or_else(|| {
+    let top = map.top_of(root, &change.top_dir).ok_or_else(|| {
         format!(
             "{} leads nowhere here: name its place in [Paths] of registry.ini, and move the directory by hand",
             change.top_dir
@@ -269,16 +267,11 @@ fn put_one_aside(
     let shares = |domain: &&Domain| {
         !same_name(&domain.name, &change.domain)
             && domain.user(&change.id).is_some()
-            && top_of(root, map, &domain.top_dir).as_ref() == Some(&top)
+            && map.top_of(root, &domain.top_dir).as_ref() == Some(&top)
     };
     if let Some(other) = registry.domains.iter().find(shares) {
         return Err(format!("it is also that of {}@{}", change.id, other.name));
     }
     let id = UserId::parse(&change.id).map_err(|error| error.to_string())?;
     root.domain(top).user(&id).move_to_deleted().map_err(|error| error.to_string())
-}
-
-/// A domain's directory; without `TopDir` it is the IMail directory.
-fn top_of(root: &Root, map: &PathMap, top_dir: &str) -> Option<TreePath> {
-    if top_dir.is_empty() { Some(root.top().clone()) } else { map.resolve(root, top_dir) }
 }
