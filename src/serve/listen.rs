@@ -3,9 +3,13 @@
 use super::{CLIENTS_MAX, Options, ServeError, Service};
 use crate::session::Server;
 use crate::session::connection::Connection;
+use crate::session::network::listed;
+use layout::logline::{Event, Tag};
+use layout::name::SpoolId;
+use layout::registry::model::{AccessMode, Service as ServiceSettings, Services};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -20,6 +24,28 @@ pub enum Protocol {
     Pop3,
     /// IMAP4.
     Imap,
+}
+
+impl Protocol {
+    /// The service's word in log lines, and its settings.
+    fn service(self, services: &Services) -> (Tag, &ServiceSettings) {
+        match self {
+            Protocol::Smtp | Protocol::Submission => (Tag::Smtpd, &services.smtpd),
+            Protocol::Pop3 => (Tag::Pop3d, &services.pop3d),
+            Protocol::Imap => (Tag::Imap4d, &services.imapd),
+        }
+    }
+
+    /// What a client hears who has too many connections.
+    fn busy(self) -> &'static str {
+        match self {
+            Protocol::Smtp | Protocol::Submission => {
+                "421 4.7.0 too many connections from your address, try again later\r\n"
+            }
+            Protocol::Pop3 => "-ERR [SYS/TEMP] too many connections from your address, try again later\r\n",
+            Protocol::Imap => "* BYE too many connections from your address, try again later\r\n",
+        }
+    }
 }
 
 /// Does TLS begin with the connection, or when the client asks for it?
@@ -130,7 +156,34 @@ pub async fn accept(server: Arc<Server>, bound: Bound) {
     while sessions.join_next().await.is_some() {}
 }
 
+/// May this client talk to the service at all (manual 6-1-4, control access)? Says so in the log if not.
+fn is_admitted(server: &Server, protocol: Protocol, peer: IpAddr) -> bool {
+    let config = server.live.now();
+    let (tag, settings) = protocol.service(&config.registry.services);
+    let admitted = match settings.access_mode {
+        AccessMode::AllExcept => !listed(&settings.access_list, peer),
+        AccessMode::NoneExcept => listed(&settings.access_list, peer),
+    };
+    if !admitted {
+        server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), &Event::Denied { peer });
+    }
+    admitted
+}
+
 async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connection: Connection) {
+    let peer = connection.peer_ip();
+    if !is_admitted(&server, protocol, peer) {
+        return;
+    }
+    let Some(_pass) = server.gate.enter(peer, Instant::now()) else {
+        tracing::warn!(%peer, ?protocol, "too many connections from one address");
+        // Behind TLS nobody hears it, and a handshake is work.
+        if tls == Tls::OnRequest {
+            connection.answer(protocol.busy());
+            connection.close().await;
+        }
+        return;
+    };
     if tls == Tls::AtOnce
         && let Err(error) = connection.start_tls(&server.tls).await
     {

@@ -18,6 +18,7 @@ use crate::config::{Live, Watcher};
 use crate::logs::Log;
 use crate::mailbox::{FLUSH_EVERY, Hub};
 use crate::session::Server;
+use crate::smtp::relay;
 use crate::transport::Transport;
 use layout::disk::real::RealDisk;
 use layout::registry::store::StoreError;
@@ -152,11 +153,15 @@ async fn serve(
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
     let transport = Transport::start(&live, &hub, &log, options.runs(Service::Queue))?;
+    relay::warnings(&live.now()).iter().for_each(|text| say(&log, text));
+    let named = options.routes.iter().filter_map(|route| route.split_once('='));
+    let gateways: Vec<String> = named.map(|(domain, _)| domain.trim().to_owned()).collect();
     let tls = tls::start(&live, {
         let log = log.clone();
         move |text: &str| say(&log, text)
     })?;
-    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls));
+    let server =
+        Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls, gateways));
 
     let watcher = Watcher::start(live, {
         let log = log.clone();

@@ -8,6 +8,7 @@
 //! # Failure
 //! [`ReadError`]; a client that is too slow, sends too long a line or hangs up.
 
+use crate::account::Ends;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -133,6 +134,11 @@ impl Connection {
     /// The client's IP address; an IPv4 address that came through an IPv6 socket is an IPv4 address.
     pub fn peer_ip(&self) -> IpAddr {
         self.peer.ip().to_canonical()
+    }
+
+    /// Both, as logins are asked for.
+    pub fn ends(&self) -> Ends {
+        Ends { peer: self.peer_ip(), local: self.local_ip() }
     }
 
     /// The address of ours that the client connected to.

@@ -1,14 +1,18 @@
 //! What every session works with: the [`Server`]'s parts, and the client's [`connection`].
 
 pub mod connection;
+pub mod gate;
+pub mod network;
 #[cfg(test)]
 pub mod testing;
 
 use crate::account::Accounts;
-use crate::config::Live;
+use crate::config::{Config, Live};
 use crate::logs::Log;
 use crate::mailbox::Hub;
+use crate::smtp::lists::SenderLists;
 use crate::transport::Transport;
+use gate::Gate;
 use layout::name::SpoolId;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -28,6 +32,12 @@ pub struct Server {
     pub transport: Transport,
     /// Begins TLS.
     pub tls: TlsAcceptor,
+    /// Who connects, and how often.
+    pub gate: Arc<Gate>,
+    /// Who is refused, and who counts as local.
+    pub sender_lists: SenderLists,
+    /// Domains that the command line names a route for; those of the registry come on top.
+    pub gateways: Vec<String>,
     stopping: watch::Sender<bool>,
 }
 
@@ -40,8 +50,11 @@ impl Server {
         log: Log,
         transport: Transport,
         tls: TlsAcceptor,
+        gateways: Vec<String>,
     ) -> Server {
-        Server { live, hub, accounts, log, transport, tls, stopping: watch::Sender::new(false) }
+        let (gate, sender_lists) = (Arc::default(), SenderLists::default());
+        let stopping = watch::Sender::new(false);
+        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, gateways, stopping }
     }
 
     /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be
@@ -49,6 +62,12 @@ impl Server {
     pub fn connection_id(&self) -> SpoolId {
         let id = tokio::task::block_in_place(|| self.transport.connection_id());
         id.map_or(SpoolId(0), |id| id.id())
+    }
+
+    /// Is this server the gateway of a domain: does a route name it? The route of `*` names nobody.
+    pub fn is_gateway(&self, config: &Config, domain: &str) -> bool {
+        let routes = config.registry.routes.iter().map(|(domain, _)| domain);
+        routes.chain(&self.gateways).any(|named| named != "*" && named.eq_ignore_ascii_case(domain))
     }
 
     /// Becomes true when the server stops: sessions end at the next command.

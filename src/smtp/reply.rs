@@ -57,7 +57,7 @@ pub mod text {
     /// Wrong name or password.
     pub const AUTH_FAILED: &str = "535 5.7.8 authentication failed";
     /// A mechanism that was not offered.
-    pub const AUTH_MECHANISM: &str = "504 5.5.4 this mechanism is not offered: LOGIN, PLAIN";
+    pub const AUTH_MECHANISM: &str = "504 5.5.4 this mechanism is not offered";
     /// No plain passwords over a plain connection from outside.
     pub const AUTH_PRIVATE: &str = "530 5.7.0 a login needs STARTTLS or a local network";
     /// Submission without login.
@@ -76,6 +76,12 @@ pub mod text {
     pub const TOO_LARGE: &str = "552 5.3.4 message size exceeds fixed maximum message size";
     /// More recipients than one message may have.
     pub const RECIPIENTS: &str = "452 4.5.3 too many recipients";
+    /// Lines that are too long for mail.
+    pub const LONG_LINE: &str = "550 5.6.0 a line is longer than 998 octets";
+    /// A web browser calls.
+    pub const WEB: &str = "421 4.7.0 this is a mail server";
+    /// The kill file names the sender.
+    pub const KILLED: &str = "501 5.1.8 unacceptable mail address";
     /// Line feeds without carriage returns.
     pub const BARE_LF: &str = "550 5.6.0 a line feed without a carriage return is not taken";
     /// It went around in circles.

@@ -110,3 +110,70 @@ async fn mail_over_starttls() {
     assert!(stored.contains("by example.org with ESMTPSA\r\n"), "{}", &stored[..500]);
     assert!(stored.contains(&body));
 }
+
+const RELAY: &str = "[Services\\SMTPD32\\Parameters]\r\nRelayMode=LocalHosts\r\n\r\n[Routes]\r\nbackup.example=192.0.2.1:25\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_send_where() {
+    // Settings, sender, recipient, what RCPT is answered.
+    for (services, sender, recipient, expected) in [
+        (
+            "",
+            "a@example.net",
+            "b@elsewhere.example",
+            "550 5.7.1 not local host elsewhere.example, not a gateway",
+        ),
+        ("", "mike@example.org", "b@elsewhere.example", "550 5.7.1 "),
+        ("", "a@example.net", "mike@example.org", "250 "),
+        ("", "", "b@elsewhere.example", "550 5.7.1 "),
+        (RELAY, "mike@example.org", "b@elsewhere.example", "250 "),
+        (RELAY, "a@example.net", "b@elsewhere.example", "550 5.7.1 "),
+        (RELAY, "a@partner.example", "b@elsewhere.example", "250 "),
+        (RELAY, "a@example.net", "b@backup.example", "250 "),
+    ] {
+        let (dir, _server, address) = start(services).await;
+        std::fs::write(dir.path().join("accept.txt"), "partner.example\r\n").unwrap();
+        let mut client = connect(address).await;
+        client.ask("EHLO client.example").await;
+        assert!(client.ask(&format!("MAIL FROM:<{sender}>")).await.starts_with("250 "));
+        let answer = client.ask(&format!("RCPT TO:<{recipient}>")).await;
+        assert!(answer.starts_with(expected), "{services} {sender} {recipient}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused() {
+    let (dir, _server, address) = start("").await;
+    std::fs::write(dir.path().join("kill.lst"), "@spam.example\r\n").unwrap();
+    let mut client = connect(address).await;
+    client.ask("EHLO client.example").await;
+    assert_eq!(client.ask("MAIL FROM:<a@spam.example>").await, "501 5.1.8 unacceptable mail address\r\n");
+    for (length, expected) in [(998, "250 "), (999, "550 5.6.0 ")] {
+        client.ask("MAIL FROM:<a@example.net>").await;
+        client.ask("RCPT TO:<mike@example.org>").await;
+        client.ask("DATA").await;
+        let answer = client.ask(&format!("Subject: long\r\n\r\n{}\r\n.", "x".repeat(length))).await;
+        assert!(answer.starts_with(expected), "{length}: {answer}");
+    }
+    assert!(client.ask("GET / HTTP/1.1").await.starts_with("421 "));
+    assert_eq!(client.reply().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_by_digest() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let (_dir, _server, address) = start("").await;
+    for (password, expected) in [("secret", "235 "), ("wrong", "535 ")] {
+        let mut client = connect(address).await;
+        assert!(client.ask("EHLO client.example").await.contains("AUTH LOGIN PLAIN CRAM-MD5\r\n"));
+        let challenge = client.ask("AUTH CRAM-MD5").await;
+        let challenge = STANDARD.decode(challenge.trim_end().strip_prefix("334 ").unwrap()).unwrap();
+        let mut mac = Hmac::<md5::Md5>::new_from_slice(password.as_bytes()).unwrap();
+        mac.update(&challenge);
+        let digest: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let answer = client.ask(&STANDARD.encode(format!("mike {digest}"))).await;
+        assert!(answer.starts_with(expected), "{answer}");
+    }
+}

@@ -298,8 +298,8 @@ impl Session {
 
     fn log_in(&mut self, name: &str, password: &str) -> Result<(), End> {
         let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
-        let server = &self.server;
-        match block_in_place(|| server.accounts.login(local, name, password, true)) {
+        let (server, ends) = (&self.server, self.connection.ends());
+        match block_in_place(|| server.accounts.login(ends, name, password, true)) {
             Ok(account) => {
                 self.log(peer, &Event::Logon { user: account.id.as_str(), domain: &account.domain, peer });
                 self.enter(account);
