@@ -29,9 +29,11 @@ const NAME_MAX: usize = 64;
 /// Counts failures.
 #[derive(Default)]
 pub struct Throttle {
-    /// By network, and account if it is about one.
-    entries: Mutex<HashMap<(IpAddr, Option<String>), Entry>>,
+    entries: Mutex<HashMap<Counted, Entry>>,
 }
+
+/// What is counted: a network, and the account if it is about one.
+type Counted = (IpAddr, Option<String>);
 
 struct Entry {
     since: Instant,
@@ -63,7 +65,8 @@ impl Entry {
     }
 }
 
-fn keys(peer: IpAddr, account: &str) -> Option<[((IpAddr, Option<String>), u32); 2]> {
+/// What a login counts for, each with the most failures.
+fn keys(peer: IpAddr, account: &str) -> Option<[(Counted, u32); 2]> {
     if peer.to_canonical().is_loopback() {
         return None;
     }

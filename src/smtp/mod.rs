@@ -49,6 +49,9 @@ const LOGINS_MAX: u32 = 5;
 /// The most recipients of a message, whatever the setting: RFC 5321 §4.5.3.1.8 asks for at least 100.
 const RECIPIENTS_MAX: usize = 10_000;
 
+/// The most members that EXPN names.
+const EXPANDED_MAX: usize = 1000;
+
 /// What to do after a command.
 enum Flow {
     Go,
@@ -170,14 +173,57 @@ impl Session {
             }
             Command::Noop => connection.answer(format!("{}\r\n", text::NOOP)),
             Command::Help => connection.answer(format!("{}\r\n", text::HELP)),
-            Command::Verify(_) => connection.answer(format!("{}\r\n", text::VERIFY)),
-            Command::Expand(_) => self.refuse(connection, text::EXPAND),
+            Command::Verify(address) => self.verify(connection, &address),
+            Command::Expand(address) => self.expand(connection, &address),
             Command::Quit => {
                 connection.answer(format!("{}\r\n", text::GOODBYE));
                 return Ok(Flow::End);
             }
         }
         Ok(Flow::Go)
+    }
+
+    /// VRFY: says nothing of users unless the admin wants it (RFC 5321 §7.3).
+    fn verify(&mut self, connection: &mut Connection, address: &str) {
+        let config = self.server.live.now();
+        if !config.registry.services.smtp.enable_vrfy {
+            return connection.answer(format!("{}\r\n", text::VERIFY));
+        }
+        let address = whole_address(&config, connection, address);
+        match self.look_up(&config, &address) {
+            Ok(_) => connection.answer(format!("250 2.1.5 <{address}>\r\n")),
+            Err(Refusal::Recipient(_, Unroutable::NotLocal(_))) => {
+                connection.answer(format!("{}\r\n", text::VERIFY));
+            }
+            Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
+        }
+    }
+
+    /// EXPN: who gets mail for an alias, if the admin wants that to be told.
+    fn expand(&mut self, connection: &mut Connection, address: &str) {
+        let config = self.server.live.now();
+        if !config.registry.services.smtp.enable_expn {
+            return self.refuse(connection, text::EXPAND);
+        }
+        let address = whole_address(&config, connection, address);
+        let routed = match self.look_up(&config, &address) {
+            Ok(found) => found.routed,
+            Err(refusal) => return self.refuse(connection, &reply::refusal(&refusal)),
+        };
+        let users = routed.mailboxes.iter().map(|target| format!("{}@{}", target.user, target.domain));
+        let members: Vec<String> = users.chain(routed.remote).take(EXPANDED_MAX).collect();
+        let Some((last, others)) = members.split_last() else {
+            return self.refuse(connection, text::EXPAND);
+        };
+        for member in others {
+            connection.answer(format!("250-2.1.5 <{member}>\r\n"));
+        }
+        connection.answer(format!("250 2.1.5 <{last}>\r\n"));
+    }
+
+    /// Where mail for an address would go.
+    fn look_up(&self, config: &Config, address: &str) -> Result<Recipient, Refusal> {
+        tokio::task::block_in_place(|| self.server.transport.recipient(config, address, false))
     }
 
     fn reset(&mut self) {
@@ -207,6 +253,9 @@ impl Session {
             if may_log_in(&config, connection) {
                 let digest = if Accounts::knows_passwords(&config) { " CRAM-MD5" } else { "" };
                 lines.extend([format!("AUTH LOGIN PLAIN{digest}"), "AUTH=LOGIN".to_owned()]);
+            }
+            if config.registry.services.smtp.enable_expn {
+                lines.push("EXPN".to_owned());
             }
             let last = lines.len() - 1;
             for (index, line) in lines.iter().enumerate() {
@@ -472,6 +521,15 @@ impl Session {
 
     fn log_at(&self, address: std::net::IpAddr, event: &Event<'_>) {
         self.server.transport.log(&self.server.live.now(), self.id.id(), address, event);
+    }
+}
+
+/// An address as VRFY and EXPN give it: with brackets or without, a bare name is of the domain connected to.
+fn whole_address(config: &Config, connection: &Connection, address: &str) -> String {
+    let address: String = address.chars().filter(|c| c.is_ascii_graphic() && !"<>".contains(*c)).collect();
+    match address.contains('@') {
+        true => address,
+        false => format!("{address}@{}", config.host_name(connection.local_ip())),
     }
 }
 

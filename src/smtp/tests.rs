@@ -177,3 +177,27 @@ async fn logins_by_digest() {
         assert!(answer.starts_with(expected), "{answer}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_for_users() {
+    const ON: &str = "[Services\\SMTPD32\\Parameters]\r\nEnableVrfy=1\r\nEnableExpn=1\r\n\r\n[Domains\\example.org\\Users\\_aliases]\r\nboth=mike,ann\r\n";
+    // Settings, command, answer.
+    for (services, command, expected) in [
+        ("", "VRFY mike", "252 2.5.2 "),
+        ("", "VRFY nobody-here", "252 2.5.2 "),
+        ("", "EXPN both", "502 5.5.1 "),
+        (ON, "VRFY mike", "250 2.1.5 <mike@example.org>\r\n"),
+        (ON, "VRFY <ann@example.org>", "250 2.1.5 <ann@example.org>\r\n"),
+        (ON, "VRFY x@elsewhere.example", "252 2.5.2 "),
+        (ON, "VRFY unknown", "550 5.1.1 "),
+        (ON, "EXPN both", "250-2.1.5 <mike@example.org>\r\n250 2.1.5 <ann@example.org>\r\n"),
+        (ON, "EXPN unknown", "550 5.1.1 "),
+    ] {
+        let (_dir, _server, address) = start(services).await;
+        let mut client = connect(address).await;
+        let hello = client.ask("EHLO client.example").await;
+        assert_eq!(hello.ends_with("250 EXPN\r\n"), !services.is_empty(), "{hello}");
+        let answer = client.ask(command).await;
+        assert!(answer.starts_with(expected), "{command}: {answer}");
+    }
+}
