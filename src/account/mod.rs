@@ -2,13 +2,14 @@
 //!
 //! # Failure
 //! [`LoginError`] has one face for the peer, whatever was wrong: a wrong name, a wrong password and a disabled account look the same and
-//! take the same time.
+//! take the same time. So does a login that is refused because too many failed before it ([`throttle`]).
 //!
 //! # Limits
 //! [`REMEMBERED`] verified passwords; as many Argon2 computations at a time as there are processors.
 
 mod name;
 mod plain;
+pub mod throttle;
 
 pub use name::split_login;
 pub use plain::plain_login_allowed;
@@ -21,12 +22,14 @@ use layout::registry::model::{self, User, flags};
 use layout::registry::store::{self, StoreError};
 use layout::root::{Root, UserDir};
 use layout::user::last_login::LastLogin;
+use md5::Md5;
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use throttle::Throttle;
 
 /// How many verified passwords are remembered, so that a repeated login does not pay for Argon2 again.
 pub const REMEMBERED: usize = 50_000;
@@ -50,6 +53,22 @@ pub struct Account {
     pub mailbox: MailboxName,
 }
 
+/// The two ends of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client's address: failures are counted for its network.
+    pub peer: IpAddr,
+    /// The address of ours that it connected to: a name without a domain belongs to that address's domain.
+    pub local: IpAddr,
+}
+
+/// How a client shows that it knows the password.
+enum Proof<'a> {
+    Password(&'a str),
+    /// The challenge, and its HMAC-MD5 under the password.
+    CramMd5(&'a [u8], [u8; 16]),
+}
+
 /// Why a login was refused. Only [`LoginError::Unavailable`] may show to the peer as something else than "no".
 #[derive(Debug, PartialEq, Eq)]
 pub enum LoginError {
@@ -66,6 +85,7 @@ pub struct Accounts {
     key: [u8; 32],
     verified: Mutex<HashMap<[u8; 32], ()>>,
     argon: Slots,
+    throttle: Throttle,
     logins: Mutex<HashMap<String, Instant>>,
     upgrades: Sender<Upgrade>,
 }
@@ -90,30 +110,94 @@ impl Accounts {
         }
         let argon = Slots::new(std::thread::available_parallelism().map_or(1, usize::from));
         let (verified, logins) = (Mutex::default(), Mutex::default());
-        Ok(Accounts { live, key, verified, argon, logins, upgrades })
+        let throttle = Throttle::default();
+        Ok(Accounts { live, key, verified, argon, throttle, logins, upgrades })
     }
 
-    /// Logs a user in. `local` is the address of ours that the client connected to; `mailboxes` says whether the name may be `user-mailbox`.
-    /// Blocks for as long as the password's scheme takes.
+    /// Logs a user in. `mailboxes` says whether the name may be `user-mailbox`. Blocks for as long as the password's scheme takes.
     pub fn login(
         &self,
-        local: IpAddr,
+        ends: Ends,
         name: &str,
         password: &str,
         mailboxes: bool,
     ) -> Result<Account, LoginError> {
+        self.check(ends, name, &Proof::Password(password), mailboxes)
+    }
+
+    /// Logs a user in by CRAM-MD5 (RFC 2195): `digest` is what the client answered to `challenge`, without the name. Possible where
+    /// [`Accounts::knows_passwords`] only.
+    pub fn login_cram_md5(
+        &self,
+        ends: Ends,
+        name: &str,
+        challenge: &[u8],
+        digest: [u8; 16],
+    ) -> Result<Account, LoginError> {
+        self.check(ends, name, &Proof::CramMd5(challenge, digest), false)
+    }
+
+    /// Are all passwords stored so that they can be had back? Only then can a client show by a digest that it knows one.
+    pub fn knows_passwords(config: &Config) -> bool {
+        config.registry.global.return_to_imail
+    }
+
+    /// Checks a proof, and counts what fails.
+    fn check(
+        &self,
+        ends: Ends,
+        name: &str,
+        proof: &Proof<'_>,
+        mailboxes: bool,
+    ) -> Result<Account, LoginError> {
         let config = self.live.now();
-        let found = find(&config, local, name, mailboxes);
-        let Some((domain, user, mailbox)) = found else {
-            self.waste_time(&config, password);
-            return Err(LoginError::Refused);
+        let found = find(&config, ends.local, name, mailboxes);
+        let counted = match &found {
+            Some((domain, user, _)) => format!("{}@{}", user.id, domain.name),
+            None => name.to_owned(),
         };
-        if !self.verify(&domain.name, user, password) || user.has(flags::DISABLED) {
+        if self.throttle.refuses(ends.peer, &counted, Instant::now()) {
+            self.waste_time(&config, proof);
+            return Err(LoginError::Refused);
+        }
+        let outcome = match found {
+            Some((domain, user, mailbox)) => self.check_user(&config, domain, user, mailbox, proof),
+            None => {
+                self.waste_time(&config, proof);
+                Err(LoginError::Refused)
+            }
+        };
+        match &outcome {
+            Ok(_) => self.throttle.succeeded(ends.peer, &counted),
+            Err(LoginError::Refused) if self.throttle.failed(ends.peer, &counted, Instant::now()) => {
+                tracing::warn!(peer = %ends.peer, "too many failed logins: more are refused for a while");
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    fn check_user(
+        &self,
+        config: &Config,
+        domain: &model::Domain,
+        user: &User,
+        mailbox: MailboxName,
+        proof: &Proof<'_>,
+    ) -> Result<Account, LoginError> {
+        let right = match proof {
+            Proof::Password(password) => self.verify(&domain.name, user, password),
+            Proof::CramMd5(challenge, digest) => verify_cram_md5(user, challenge, digest),
+        };
+        if !right || user.has(flags::DISABLED) {
             return Err(LoginError::Refused);
         }
         let id = UserId::parse(&user.id).map_err(|_| LoginError::Refused)?;
         let dir = config.user_dir(domain, &user.id).ok_or(LoginError::Unavailable)?;
-        if !config.registry.global.return_to_imail && user.password_kind() == Stored::Imail {
+        if let Proof::Password(password) = proof
+            && !config.registry.global.return_to_imail
+            && user.password_kind() == Stored::Imail
+        {
             self.upgrade(&domain.name, user, password);
         }
         let address = match user.mail_addr.as_str() {
@@ -152,8 +236,10 @@ impl Accounts {
     }
 
     /// An unknown name costs what a known one costs.
-    fn waste_time(&self, config: &Config, offer: &str) {
-        if !config.registry.global.return_to_imail {
+    fn waste_time(&self, config: &Config, proof: &Proof<'_>) {
+        if let Proof::Password(offer) = proof
+            && !config.registry.global.return_to_imail
+        {
             let _slot = self.argon.take();
             // The hash of a random password, made for this.
             const NOBODY: &str = "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$c29tZSByYW5kb20gc2FsdA$0000000000000000000000000000000000000000000";
@@ -189,6 +275,14 @@ impl Accounts {
             tracing::warn!(user = %account.id, %error, "the last login could not be written down");
         }
     }
+}
+
+/// Is this the challenge's HMAC-MD5 under the user's password? No, if the password cannot be had back.
+fn verify_cram_md5(user: &User, challenge: &[u8], digest: &[u8; 16]) -> bool {
+    let Some(password) = password::recover(user.password_id(), user.password.expose()) else { return false };
+    let Ok(mut mac) = Hmac::<Md5>::new_from_slice(password.expose().as_bytes()) else { return false };
+    mac.update(challenge);
+    mac.verify_slice(digest).is_ok()
 }
 
 /// The user that a login name means, and the mailbox if the name holds one.

@@ -3,9 +3,13 @@
 use super::{CLIENTS_MAX, Options, ServeError, Service};
 use crate::session::Server;
 use crate::session::connection::Connection;
+use crate::session::network::listed;
+use layout::logline::{Event, Tag};
+use layout::name::SpoolId;
+use layout::registry::model::{AccessMode, Service as ServiceSettings, Services};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -14,7 +18,7 @@ use tokio::sync::Semaphore;
 pub enum Protocol {
     /// SMTP on port 25: strangers deliver, users may log in.
     Smtp,
-    /// Submission on port 587: mail is taken after a login only (RFC 6409).
+    /// Submission on ports 587 and 465: mail is taken after a login only (RFC 6409, RFC 8314).
     Submission,
     /// POP3.
     Pop3,
@@ -22,17 +26,50 @@ pub enum Protocol {
     Imap,
 }
 
+impl Protocol {
+    /// The service's word in log lines, and its settings.
+    fn service(self, services: &Services) -> (Tag, &ServiceSettings) {
+        match self {
+            Protocol::Smtp | Protocol::Submission => (Tag::Smtpd, &services.smtpd),
+            Protocol::Pop3 => (Tag::Pop3d, &services.pop3d),
+            Protocol::Imap => (Tag::Imap4d, &services.imapd),
+        }
+    }
+
+    /// What a client hears who has too many connections.
+    fn busy(self) -> &'static str {
+        match self {
+            Protocol::Smtp | Protocol::Submission => {
+                "421 4.7.0 too many connections from your address, try again later\r\n"
+            }
+            Protocol::Pop3 => "-ERR [SYS/TEMP] too many connections from your address, try again later\r\n",
+            Protocol::Imap => "* BYE too many connections from your address, try again later\r\n",
+        }
+    }
+}
+
+/// Does TLS begin with the connection, or when the client asks for it?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tls {
+    AtOnce,
+    OnRequest,
+}
+
 /// Port and service of each protocol, before the offset.
-const PORTS: [(Protocol, Service, u16); 4] = [
-    (Protocol::Smtp, Service::Smtp, 25),
-    (Protocol::Submission, Service::Smtp, 587),
-    (Protocol::Pop3, Service::Pop3, 110),
-    (Protocol::Imap, Service::Imap, 143),
+const PORTS: [(Protocol, Tls, Service, u16); 7] = [
+    (Protocol::Smtp, Tls::OnRequest, Service::Smtp, 25),
+    (Protocol::Submission, Tls::OnRequest, Service::Smtp, 587),
+    (Protocol::Submission, Tls::AtOnce, Service::Smtp, 465),
+    (Protocol::Pop3, Tls::OnRequest, Service::Pop3, 110),
+    (Protocol::Pop3, Tls::AtOnce, Service::Pop3, 995),
+    (Protocol::Imap, Tls::OnRequest, Service::Imap, 143),
+    (Protocol::Imap, Tls::AtOnce, Service::Imap, 993),
 ];
 
 /// A bound socket.
 pub struct Bound {
     protocol: Protocol,
+    tls: Tls,
     socket: std::net::TcpListener,
     address: SocketAddr,
 }
@@ -40,14 +77,15 @@ pub struct Bound {
 impl Bound {
     /// Protocol and address, for the line that says that the server is ready.
     pub fn describe(&self) -> String {
-        format!("{:?} {}", self.protocol, self.address)
+        let over = if self.tls == Tls::AtOnce { " over TLS" } else { "" };
+        format!("{:?}{over} {}", self.protocol, self.address)
     }
 }
 
 /// Binds the ports of all services.
 pub fn bind(options: &Options) -> Result<Vec<Bound>, ServeError> {
     let mut bound = Vec::new();
-    for (protocol, service, port) in PORTS {
+    for (protocol, tls, service, port) in PORTS {
         if !options.runs(service) {
             continue;
         }
@@ -56,7 +94,7 @@ pub fn bind(options: &Options) -> Result<Vec<Bound>, ServeError> {
         })?;
         for address in addresses(options, port) {
             let socket = listen(address).map_err(|error| ServeError::Bind { address, error })?;
-            bound.push(Bound { protocol, socket, address });
+            bound.push(Bound { protocol, tls, socket, address });
         }
     }
     Ok(bound)
@@ -83,7 +121,7 @@ fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 
 /// Accepts clients until the server stops, and waits for their sessions.
 pub async fn accept(server: Arc<Server>, bound: Bound) {
-    let protocol = bound.protocol;
+    let (protocol, tls) = (bound.protocol, bound.tls);
     let listener = match TcpListener::from_std(bound.socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot listen"),
@@ -103,7 +141,7 @@ pub async fn accept(server: Arc<Server>, bound: Bound) {
                 sessions.spawn(async move {
                     let _place = place;
                     if let Ok(connection) = Connection::new(stream) {
-                        session(server, protocol, connection).await;
+                        session(server, protocol, tls, connection).await;
                     }
                 });
             }
@@ -118,7 +156,39 @@ pub async fn accept(server: Arc<Server>, bound: Bound) {
     while sessions.join_next().await.is_some() {}
 }
 
-async fn session(server: Arc<Server>, protocol: Protocol, connection: Connection) {
+/// May this client talk to the service at all (manual 6-1-4, control access)? Says so in the log if not.
+fn is_admitted(server: &Server, protocol: Protocol, peer: IpAddr) -> bool {
+    let config = server.live.now();
+    let (tag, settings) = protocol.service(&config.registry.services);
+    let admitted = match settings.access_mode {
+        AccessMode::AllExcept => !listed(&settings.access_list, peer),
+        AccessMode::NoneExcept => listed(&settings.access_list, peer),
+    };
+    if !admitted {
+        server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), &Event::Denied { peer });
+    }
+    admitted
+}
+
+async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connection: Connection) {
+    let peer = connection.peer_ip();
+    if !is_admitted(&server, protocol, peer) {
+        return;
+    }
+    let Some(_pass) = server.gate.enter(peer, Instant::now()) else {
+        tracing::warn!(%peer, ?protocol, "too many connections from one address");
+        // Behind TLS nobody hears it, and a handshake is work.
+        if tls == Tls::OnRequest {
+            connection.answer(protocol.busy());
+            connection.close().await;
+        }
+        return;
+    };
+    if tls == Tls::AtOnce
+        && let Err(error) = connection.start_tls(&server.tls).await
+    {
+        return tracing::debug!(%error, peer = %connection.peer(), "a TLS handshake failed");
+    }
     match protocol {
         Protocol::Smtp => crate::smtp::session(server, connection, false).await,
         Protocol::Submission => crate::smtp::session(server, connection, true).await,

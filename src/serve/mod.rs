@@ -11,12 +11,14 @@
 
 mod listen;
 mod rights;
+pub mod tls;
 
 use crate::account::Accounts;
 use crate::config::{Live, Watcher};
 use crate::logs::Log;
 use crate::mailbox::{FLUSH_EVERY, Hub};
 use crate::session::Server;
+use crate::smtp::relay;
 use crate::transport::remote::Route;
 use crate::transport::remote::resolver::Resolver;
 use crate::transport::{self, Transport};
@@ -156,7 +158,12 @@ async fn serve(
     for domain in transport.gateway_for(&live.now()) {
         say(&log, &format!("mail for {domain} is taken from anyone, because a route names it"));
     }
-    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport));
+    relay::warnings(&live.now()).iter().for_each(|text| say(&log, text));
+    let tls = tls::start(&live, {
+        let log = log.clone();
+        move |text: &str| say(&log, text)
+    })?;
+    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls));
 
     let watcher = Watcher::start(live, {
         let log = log.clone();

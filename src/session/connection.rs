@@ -1,6 +1,6 @@
 //! A client's connection: lines and bytes in, bytes out, each with a time limit.
 //!
-//! Memory is taken only while bytes are there: an idle connection has no buffer.
+//! Memory is taken only while bytes are there: an idle connection has no buffer of ours, a TLS one what the library needs.
 //!
 //! Protocol sessions are plain blocking code between two client commands: [`Connection::blocking`] gives them a writer, with
 //! backpressure from the client, inside `block_in_place`.
@@ -8,13 +8,18 @@
 //! # Failure
 //! [`ReadError`]; a client that is too slow, sends too long a line or hangs up.
 
+use crate::account::Ends;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
@@ -22,6 +27,10 @@ const PIECE: usize = 16 << 10;
 const GATHER: usize = 64 << 10;
 /// How long a client may take to accept a piece of our answer.
 const WRITE_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long our goodbye may take.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why nothing more was read.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +49,64 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
+/// What bytes go through.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A handshake failed: nothing comes or goes any more.
+    Broken,
+}
+
+impl Stream {
+    /// Waits for bytes and adds them to `buffer`; 0 at the end of the stream. `buffer` has room only while bytes are there.
+    async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => loop {
+                stream.readable().await?;
+                buffer.reserve(PIECE);
+                match stream.try_read_buf(buffer) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    other => return other,
+                }
+            },
+            Stream::Tls(stream) => {
+                poll_fn(|context| {
+                    buffer.reserve(PIECE);
+                    let polled = pin!(stream.read_buf(buffer)).poll(context);
+                    if buffer.is_empty() {
+                        *buffer = Vec::new();
+                    }
+                    polled
+                })
+                .await
+            }
+            Stream::Broken => Ok(0),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.write_all(bytes).await,
+            Stream::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+            Stream::Broken => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.shutdown().await,
+            Stream::Tls(stream) => stream.shutdown().await,
+            Stream::Broken => Ok(()),
+        }
+    }
+}
+
 /// A connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes that were read and not used yet, from `used` on.
     buffer: Vec<u8>,
     used: usize,
@@ -58,6 +122,7 @@ impl Connection {
         // Without this a short answer waits for the acknowledgement of the one before.
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let stream = Stream::Plain(stream);
         Ok(Connection { stream, buffer: Vec::new(), used: 0, answer: Vec::new(), peer, local })
     }
 
@@ -71,9 +136,36 @@ impl Connection {
         self.peer.ip().to_canonical()
     }
 
+    /// Both, as logins are asked for.
+    pub fn ends(&self) -> Ends {
+        Ends { peer: self.peer_ip(), local: self.local_ip() }
+    }
+
     /// The address of ours that the client connected to.
     pub fn local_ip(&self) -> IpAddr {
         self.local.ip().to_canonical()
+    }
+
+    /// Is everything that is said here encrypted?
+    pub fn is_secure(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Sends what was answered and begins TLS. What the client sent before is forgotten: it came in the clear, from anybody
+    /// (RFC 3207 §4.2). After an error the connection is of no use.
+    pub async fn start_tls(&mut self, acceptor: &TlsAcceptor) -> io::Result<()> {
+        self.flush().await?;
+        self.discard_waiting();
+        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Broken) else {
+            return Err(io::Error::other("TLS was begun before"));
+        };
+        match timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await {
+            Ok(accepted) => {
+                self.stream = Stream::Tls(Box::new(accepted?));
+                Ok(())
+            }
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Bytes that came already and were not used yet.
@@ -81,8 +173,8 @@ impl Connection {
         &self.buffer[self.used..]
     }
 
-    /// Forgets what came already: what a client sent before TLS must not count behind it.
-    pub fn discard_waiting(&mut self) {
+    /// Forgets what came already.
+    fn discard_waiting(&mut self) {
         self.buffer = Vec::new();
         self.used = 0;
     }
@@ -97,21 +189,11 @@ impl Connection {
             // The memory goes while nothing comes.
             self.buffer = Vec::new();
         }
-        let read = async {
-            loop {
-                self.stream.readable().await?;
-                self.buffer.reserve(PIECE);
-                match self.stream.try_read_buf(&mut self.buffer) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    other => return other,
-                }
-            }
-        };
-        match timeout(patience, read).await {
+        match timeout(patience, self.stream.read(&mut self.buffer)).await {
             Err(_) => Err(ReadError::Slow),
             Ok(Ok(0)) => Err(ReadError::Closed),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionReset => Err(ReadError::Closed),
+            Ok(Err(e)) if is_end(&e) => Err(ReadError::Closed),
             Ok(Err(e)) => Err(e.into()),
         }
     }
@@ -169,7 +251,7 @@ impl Connection {
             return Ok(());
         }
         let answer = std::mem::take(&mut self.answer);
-        match timeout(WRITE_PATIENCE, self.stream.write_all(&answer)).await {
+        match timeout(WRITE_PATIENCE, self.stream.write(&answer)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -184,8 +266,13 @@ impl Connection {
     /// Says goodbye to the other side.
     pub async fn close(mut self) {
         let _ = self.flush().await;
-        let _ = self.stream.shutdown().await;
+        let _ = timeout(CLOSE_PATIENCE, self.stream.shutdown()).await;
     }
+}
+
+/// Did the client just go? Many end TLS without the goodbye that belongs to it.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }
 
 /// Writes to a connection from blocking code.

@@ -1,6 +1,8 @@
 //! What every session works with: the [`Server`]'s parts, and the client's [`connection`].
 
 pub mod connection;
+pub mod gate;
+pub mod network;
 #[cfg(test)]
 pub mod testing;
 
@@ -8,10 +10,13 @@ use crate::account::Accounts;
 use crate::config::Live;
 use crate::logs::Log;
 use crate::mailbox::Hub;
+use crate::smtp::lists::SenderLists;
 use crate::transport::Transport;
+use gate::Gate;
 use layout::name::SpoolId;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 /// The parts of a running server.
 pub struct Server {
@@ -25,13 +30,28 @@ pub struct Server {
     pub log: Log,
     /// Where mail goes.
     pub transport: Transport,
+    /// Begins TLS.
+    pub tls: TlsAcceptor,
+    /// Who connects, and how often.
+    pub gate: Arc<Gate>,
+    /// Who is refused, and who counts as local.
+    pub sender_lists: SenderLists,
     stopping: watch::Sender<bool>,
 }
 
 impl Server {
     /// Puts the parts together.
-    pub fn new(live: Arc<Live>, hub: Arc<Hub>, accounts: Accounts, log: Log, transport: Transport) -> Server {
-        Server { live, hub, accounts, log, transport, stopping: watch::Sender::new(false) }
+    pub fn new(
+        live: Arc<Live>,
+        hub: Arc<Hub>,
+        accounts: Accounts,
+        log: Log,
+        transport: Transport,
+        tls: TlsAcceptor,
+    ) -> Server {
+        let (gate, sender_lists) = (Arc::default(), SenderLists::default());
+        let stopping = watch::Sender::new(false);
+        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, stopping }
     }
 
     /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be

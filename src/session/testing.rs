@@ -54,7 +54,8 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).unwrap();
     let transport = Transport::start(&live, &hub, &log, Options::default()).unwrap();
-    Arc::new(Server::new(live, hub, accounts, log, transport))
+    let tls = crate::serve::tls::start(&live, |_| {}).unwrap();
+    Arc::new(Server::new(live, hub, accounts, log, transport, tls))
 }
 
 /// Serves every client of a new loopback port with `session`; gives the port's address.
@@ -101,6 +102,7 @@ mod tests {
         write_tree(dir.path(), "");
         let server = for_tests(dir.path());
         let local = "127.0.0.1".parse().unwrap();
+        let local = crate::account::Ends { peer: local, local };
         assert_eq!(
             server.accounts.login(local, "mike", PASSWORD, false).unwrap().address,
             "mike@example.org"

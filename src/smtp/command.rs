@@ -43,6 +43,8 @@ pub enum Command {
     Verify(String),
     /// `EXPN address`.
     Expand(String),
+    /// `STARTTLS` (RFC 3207).
+    StartTls,
     /// `HELP`.
     Help,
 }
@@ -52,6 +54,8 @@ pub enum Command {
 pub enum Bad {
     /// Not a command that we know.
     Unknown,
+    /// A web browser's: somebody makes one send mail (RFC 9110 §9 names the methods).
+    Web,
     /// The argument is missing or wrong.
     Argument(&'static str),
     /// A parameter that was not offered.
@@ -80,6 +84,7 @@ pub fn parse(line: &str) -> Result<Command, Bad> {
         "RCPT" => rcpt(after(line, "RCPT", "TO").ok_or(Bad::Argument("RCPT TO:<address> is expected"))?),
         "DATA" => alone(Command::Data),
         "RSET" => alone(Command::Reset),
+        "STARTTLS" => alone(Command::StartTls),
         "QUIT" => Ok(Command::Quit),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),
@@ -89,6 +94,9 @@ pub fn parse(line: &str) -> Result<Command, Bad> {
             let mut words = rest.split_ascii_whitespace();
             let mechanism = words.next().ok_or(Bad::Argument("a mechanism is missing"))?.to_ascii_uppercase();
             Ok(Command::Auth { mechanism, initial: words.next().map(str::to_owned) })
+        }
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
+            Err(Bad::Web)
         }
         _ => Err(Bad::Unknown),
     }

@@ -5,6 +5,8 @@
 
 /// A line that is longer than this is passed on in pieces.
 const LINE_MAX: usize = 64 << 10;
+/// The longest line of a message, without its line end (RFC 5322 §2.1.1): some servers cut longer ones, and signatures break.
+pub const TEXT_LINE_MAX: usize = 998;
 
 /// Reads one message.
 #[derive(Default)]
@@ -15,6 +17,10 @@ pub struct Unstuffer {
     within: bool,
     /// Was there a line feed without a carriage return?
     pub bare_lf: bool,
+    /// The length of the line that `rest` continues, so far.
+    passed: usize,
+    /// Was there a line of more than [`TEXT_LINE_MAX`] octets?
+    pub long_line: bool,
 }
 
 impl Unstuffer {
@@ -33,7 +39,7 @@ impl Unstuffer {
                     self.line(&whole, out)
                 }
             };
-            self.within = false;
+            (self.within, self.passed) = (false, 0);
             if done {
                 return (used, true);
             }
@@ -46,6 +52,7 @@ impl Unstuffer {
             let (now, later) = rest.split_at(rest.len() - keep);
             let stuffed = !self.within && now.starts_with(b".");
             out.extend_from_slice(if stuffed { &now[1..] } else { now });
+            self.passed += now.len();
             self.rest = later.to_vec();
             self.within = true;
         }
@@ -53,6 +60,10 @@ impl Unstuffer {
     }
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        // A dot in front that was added on the way does not count; nor does the line end.
+        let stuffed = usize::from(!self.within && line.starts_with(b"."));
+        let ending = if line.ends_with(b"\r\n") { 2 } else { 1 };
+        self.long_line |= self.passed + line.len() - stuffed > TEXT_LINE_MAX + ending;
         if !line.ends_with(b"\r\n") {
             self.bare_lf = true;
         }
@@ -106,6 +117,23 @@ mod tests {
             }
         }
         assert_eq!(read(b"a\r\n.\r\nQUIT\r\n", 100).1, 6);
+    }
+
+    #[test]
+    fn long_lines_are_seen() {
+        for (line, expected) in [
+            ("x".repeat(998), false),
+            ("x".repeat(999), true),
+            (format!(".{}", "x".repeat(998)), false),
+            (format!(".{}", "x".repeat(999)), true),
+            ("x".repeat(LINE_MAX * 3), true),
+        ] {
+            let mut unstuffer = Unstuffer::default();
+            for piece in format!("a\r\n{line}\r\nb\r\n.\r\n").as_bytes().chunks(1000) {
+                unstuffer.feed(piece, &mut Vec::new());
+            }
+            assert_eq!(unstuffer.long_line, expected, "{}", line.len());
+        }
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Receiving mail: the SMTP service (RFC 5321), with IMail's greeting and words.
 //!
-//! [`command`] is the grammar, [`reply`] the words, [`data`] the message's bytes; the session here ties them together: one command after the other, answers of pipelined commands sent together (RFC 2920).
+//! [`command`] is the grammar, [`reply`] the words, [`data`] the message's bytes, [`relay`] and [`lists`] say who may send; the session here ties them together: one command after the other, answers of pipelined commands sent together (RFC 2920).
 //!
 //! # Failure
 //! A session that fails ends alone; a message that got no `250` is not ours.
@@ -10,14 +10,19 @@
 
 pub mod command;
 pub mod data;
+pub mod lists;
+pub mod relay;
 pub mod reply;
+#[cfg(test)]
+mod tests;
 
-use crate::account::{Account, LoginError, plain_login_allowed};
+use crate::account::{Account, Accounts, LoginError, plain_login_allowed};
 use crate::config::Config;
 use crate::session::Server;
 use crate::session::connection::{Connection, ReadError};
+use crate::transport::route::{Routed, Unroutable};
 use crate::transport::trace::Origin;
-use crate::transport::{Arrival, Recipient};
+use crate::transport::{Arrival, Recipient, Refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use command::{Bad, Command};
@@ -43,6 +48,9 @@ const ERRORS_MAX: u32 = 20;
 const LOGINS_MAX: u32 = 5;
 /// The most recipients of a message, whatever the setting: RFC 5321 §4.5.3.1.8 asks for at least 100.
 const RECIPIENTS_MAX: usize = 10_000;
+
+/// The most members that EXPN names.
+const EXPANDED_MAX: usize = 1000;
 
 /// What to do after a command.
 enum Flow {
@@ -134,10 +142,14 @@ impl Session {
     async fn command(&mut self, connection: &mut Connection, line: &str) -> Result<Flow, ReadError> {
         let command = match command::parse(line) {
             Ok(command) => command,
+            Err(Bad::Web) => {
+                self.refuse(connection, text::WEB);
+                return Ok(Flow::End);
+            }
             Err(bad) => {
                 self.log(connection, &Event::Command(Protocol::Smtp, line));
                 let answer = match bad {
-                    Bad::Unknown => text::UNKNOWN.to_owned(),
+                    Bad::Unknown | Bad::Web => text::UNKNOWN.to_owned(),
                     Bad::Argument(what) => format!("501 5.5.4 {what}"),
                     Bad::Parameter => text::PARAMETER.to_owned(),
                 };
@@ -154,20 +166,64 @@ impl Session {
             Command::Rcpt { recipient } => self.rcpt(connection, recipient),
             Command::Data => return self.data(connection).await,
             Command::Auth { mechanism, initial } => return self.auth(connection, &mechanism, initial).await,
+            Command::StartTls => return self.start_tls(connection).await,
             Command::Reset => {
                 self.reset();
                 connection.answer(format!("{}\r\n", text::RESET));
             }
             Command::Noop => connection.answer(format!("{}\r\n", text::NOOP)),
             Command::Help => connection.answer(format!("{}\r\n", text::HELP)),
-            Command::Verify(_) => connection.answer(format!("{}\r\n", text::VERIFY)),
-            Command::Expand(_) => self.refuse(connection, text::EXPAND),
+            Command::Verify(address) => self.verify(connection, &address),
+            Command::Expand(address) => self.expand(connection, &address),
             Command::Quit => {
                 connection.answer(format!("{}\r\n", text::GOODBYE));
                 return Ok(Flow::End);
             }
         }
         Ok(Flow::Go)
+    }
+
+    /// VRFY: says nothing of users unless the admin wants it (RFC 5321 §7.3).
+    fn verify(&mut self, connection: &mut Connection, address: &str) {
+        let config = self.server.live.now();
+        if !config.registry.services.smtp.enable_vrfy {
+            return connection.answer(format!("{}\r\n", text::VERIFY));
+        }
+        let address = whole_address(&config, connection, address);
+        match self.look_up(&config, &address) {
+            Ok(_) => connection.answer(format!("250 2.1.5 <{address}>\r\n")),
+            Err(Refusal::Recipient(_, Unroutable::NotLocal(_))) => {
+                connection.answer(format!("{}\r\n", text::VERIFY));
+            }
+            Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
+        }
+    }
+
+    /// EXPN: who gets mail for an alias, if the admin wants that to be told.
+    fn expand(&mut self, connection: &mut Connection, address: &str) {
+        let config = self.server.live.now();
+        if !config.registry.services.smtp.enable_expn {
+            return self.refuse(connection, text::EXPAND);
+        }
+        let address = whole_address(&config, connection, address);
+        let routed = match self.look_up(&config, &address) {
+            Ok(found) => found.routed,
+            Err(refusal) => return self.refuse(connection, &reply::refusal(&refusal)),
+        };
+        let users = routed.mailboxes.iter().map(|target| format!("{}@{}", target.user, target.domain));
+        let members: Vec<String> = users.chain(routed.remote).take(EXPANDED_MAX).collect();
+        let Some((last, others)) = members.split_last() else {
+            return self.refuse(connection, text::EXPAND);
+        };
+        for member in others {
+            connection.answer(format!("250-2.1.5 <{member}>\r\n"));
+        }
+        connection.answer(format!("250 2.1.5 <{last}>\r\n"));
+    }
+
+    /// Where mail for an address would go.
+    fn look_up(&self, config: &Config, address: &str) -> Result<Recipient, Refusal> {
+        tokio::task::block_in_place(|| self.server.transport.recipient(config, address, false))
     }
 
     fn reset(&mut self) {
@@ -189,15 +245,17 @@ impl Session {
         let host = config.host_name(connection.local_ip());
         if extended {
             let size = size_max(&config, connection.local_ip()).unwrap_or(0);
-            let mut lines = vec![
-                format!("{host} says hello"),
-                format!("SIZE {size}"),
-                "8BITMIME".to_owned(),
-                "PIPELINING".to_owned(),
-                "ENHANCEDSTATUSCODES".to_owned(),
-            ];
-            if plain_login_allowed(config.registry.global.plain_login, connection.peer_ip()) {
-                lines.extend(["AUTH LOGIN PLAIN".to_owned(), "AUTH=LOGIN".to_owned()]);
+            let mut lines = vec![format!("{host} says hello"), format!("SIZE {size}"), "8BITMIME".to_owned()];
+            if !connection.is_secure() {
+                lines.push("STARTTLS".to_owned());
+            }
+            lines.extend(["PIPELINING".to_owned(), "ENHANCEDSTATUSCODES".to_owned()]);
+            if may_log_in(&config, connection) {
+                let digest = if Accounts::knows_passwords(&config) { " CRAM-MD5" } else { "" };
+                lines.extend([format!("AUTH LOGIN PLAIN{digest}"), "AUTH=LOGIN".to_owned()]);
+            }
+            if config.registry.services.smtp.enable_expn {
+                lines.push("EXPN".to_owned());
             }
             let last = lines.len() - 1;
             for (index, line) in lines.iter().enumerate() {
@@ -220,6 +278,12 @@ impl Session {
         if size.is_some_and(|size| size > max) {
             return self.refuse(connection, text::TOO_LARGE);
         }
+        let server = &self.server;
+        if self.account.is_none() && server.sender_lists.killed(server.live.now().root()).contains(&sender) {
+            self.log(connection, &Event::KillFile { sender: &sender });
+            self.errors += 1;
+            return connection.answer(format!("{}\r\n", text::KILLED));
+        }
         self.sender = Some(sender);
         connection.answer(format!("{}\r\n", text::OK));
     }
@@ -239,6 +303,17 @@ impl Session {
         let trusted = self.account.is_some();
         let routed =
             tokio::task::block_in_place(|| self.server.transport.recipient(&config, &recipient, trusted));
+        let routed = match routed {
+            Err(Refusal::Recipient(address, Unroutable::NotLocal(domain)))
+                if self.may_relay(connection, &config, &domain) =>
+            {
+                Ok(Recipient {
+                    routed: Routed { remote: vec![address.clone()], ..Routed::default() },
+                    address,
+                })
+            }
+            other => other,
+        };
         match routed {
             Ok(routed) => {
                 self.recipients.push(routed);
@@ -246,6 +321,19 @@ impl Session {
             }
             Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
         }
+    }
+
+    /// Is mail for a domain that is not ours taken from this client?
+    fn may_relay(&self, connection: &Connection, config: &Config, domain: &str) -> bool {
+        let (server, client) = (&self.server, connection.peer_ip());
+        let accepted = server.sender_lists.accepted(config.root());
+        let asking = relay::Asking {
+            logged_in: self.account.is_some(),
+            gateway: server.transport.is_gateway_for(config, domain),
+            address_listed: relay::is_listed(config, client),
+            sender: relay::standing(config, &accepted, self.sender.as_deref().unwrap_or(""), client),
+        };
+        relay::may_relay(config.registry.services.smtp.relay_mode, &asking)
     }
 
     async fn data(&mut self, connection: &mut Connection) -> Result<Flow, ReadError> {
@@ -271,6 +359,7 @@ impl Session {
             extended,
             client: connection.peer_ip(),
             host: config.host_name(connection.local_ip()).to_owned(),
+            secure: connection.is_secure(),
             authenticated: self.account.is_some(),
             sender,
         };
@@ -302,10 +391,31 @@ impl Session {
             self.refuse(connection, text::BARE_LF);
             return Ok(Flow::Go);
         }
+        if unstuffer.long_line {
+            self.refuse(connection, text::LONG_LINE);
+            return Ok(Flow::Go);
+        }
         match self.server.transport.accept(&config, arrival, incoming).await {
             Ok(()) => connection.answer(format!("{}\r\n", text::QUEUED)),
             Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
         }
+        Ok(Flow::Go)
+    }
+
+    /// Begins TLS; everything that was said before is forgotten (RFC 3207 §4.2).
+    async fn start_tls(&mut self, connection: &mut Connection) -> Result<Flow, ReadError> {
+        if connection.is_secure() {
+            self.refuse(connection, text::IN_TLS);
+            return Ok(Flow::Go);
+        }
+        connection.answer(format!("{}\r\n", text::START_TLS));
+        if let Err(error) = connection.start_tls(&self.server.tls).await {
+            self.log(connection, &Event::Refused(&format!("TLS failed: {error}")));
+            return Ok(Flow::End);
+        }
+        self.reset();
+        self.hello = None;
+        self.account = None;
         Ok(Flow::Go)
     }
 
@@ -320,9 +430,12 @@ impl Session {
             self.refuse(connection, text::SEQUENCE);
             return Ok(Flow::Go);
         }
-        if !plain_login_allowed(config.registry.global.plain_login, connection.peer_ip()) {
+        if !may_log_in(&config, connection) {
             self.refuse(connection, text::AUTH_PRIVATE);
             return Ok(Flow::Go);
+        }
+        if mechanism == "CRAM-MD5" && Accounts::knows_passwords(&config) {
+            return self.cram_md5(connection, &config).await;
         }
         let offered = match mechanism {
             "PLAIN" => match exchange(connection, "", initial).await? {
@@ -347,16 +460,40 @@ impl Session {
             self.refuse(connection, text::BASE64);
             return Ok(Flow::Go);
         };
-        let local = connection.local_ip();
+        let ends = connection.ends();
+        let login = tokio::task::block_in_place(|| self.server.accounts.login(ends, &name, &password, false));
+        Ok(self.logged_in(connection, &name, login))
+    }
+
+    /// AUTH CRAM-MD5 (RFC 2195).
+    async fn cram_md5(&mut self, connection: &mut Connection, config: &Config) -> Result<Flow, ReadError> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        let host = config.host_name(connection.local_ip());
+        let challenge = format!("<{:032x}@{host}>", u128::from_le_bytes(random));
+        let answer = exchange(connection, &BASE64.encode(&challenge), None).await?;
+        let Some((name, digest)) = answer.as_deref().and_then(cram_md5_answer) else {
+            self.refuse(connection, text::BASE64);
+            return Ok(Flow::Go);
+        };
+        let ends = connection.ends();
+        let accounts = &self.server.accounts;
         let login = tokio::task::block_in_place(|| {
-            let login = self.server.accounts.login(local, &name, &password, false);
-            if let Ok(account) = &login {
-                self.server.accounts.record_login(account, "SMTP");
-            }
-            login
+            accounts.login_cram_md5(ends, &name, challenge.as_bytes(), digest)
         });
+        Ok(self.logged_in(connection, &name, login))
+    }
+
+    /// Answers a login.
+    fn logged_in(
+        &mut self,
+        connection: &mut Connection,
+        name: &str,
+        login: Result<Account, LoginError>,
+    ) -> Flow {
         match login {
             Ok(account) => {
+                tokio::task::block_in_place(|| self.server.accounts.record_login(&account, "SMTP"));
                 let user = format!("{}@{}", account.id, account.domain);
                 self.log(connection, &Event::Authenticated { user: &user });
                 self.account = Some(account);
@@ -370,12 +507,12 @@ impl Session {
                 self.errors += 1;
                 if self.failed_logins >= LOGINS_MAX {
                     connection.answer(format!("{}\r\n", text::AUTH_ENOUGH));
-                    return Ok(Flow::End);
+                    return Flow::End;
                 }
                 connection.answer(format!("{}\r\n", text::AUTH_FAILED));
             }
         }
-        Ok(Flow::Go)
+        Flow::Go
     }
 
     fn log(&self, connection: &Connection, event: &Event<'_>) {
@@ -385,6 +522,20 @@ impl Session {
     fn log_at(&self, address: std::net::IpAddr, event: &Event<'_>) {
         self.server.transport.log(&self.server.live.now(), self.id.id(), address, event);
     }
+}
+
+/// An address as VRFY and EXPN give it: with brackets or without, a bare name is of the domain connected to.
+fn whole_address(config: &Config, connection: &Connection, address: &str) -> String {
+    let address: String = address.chars().filter(|c| c.is_ascii_graphic() && !"<>".contains(*c)).collect();
+    match address.contains('@') {
+        true => address,
+        false => format!("{address}@{}", config.host_name(connection.local_ip())),
+    }
+}
+
+/// Is a password taken on this connection?
+fn may_log_in(config: &Config, connection: &Connection) -> bool {
+    connection.is_secure() || plain_login_allowed(config.registry.global.plain_login, connection.peer_ip())
 }
 
 /// The largest message that is taken on this address of ours; `None`: no limit of the admin's.
@@ -411,6 +562,14 @@ async fn exchange(
         }
     };
     Ok(BASE64.decode(answer).ok())
+}
+
+/// Name and digest of a CRAM-MD5 answer: the name, a blank, 32 hexadecimal digits.
+fn cram_md5_answer(bytes: &[u8]) -> Option<(String, [u8; 16])> {
+    let (name, digest) = std::str::from_utf8(bytes).ok()?.trim_end().rsplit_once(' ')?;
+    let hexadecimal = digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    let digest = u128::from_str_radix(digest, 16).ok().filter(|_| hexadecimal)?;
+    Some((name.to_owned(), digest.to_be_bytes()))
 }
 
 /// Name and password of SASL PLAIN (RFC 4616); an authorization name must be the same user or empty.

@@ -32,6 +32,10 @@ pub mod text {
     pub const DATA: &str = "354 ok, send it; end with <CRLF>.<CRLF>";
     /// The message is ours.
     pub const QUEUED: &str = "250 2.0.0 Message queued";
+    /// TLS begins behind this line.
+    pub const START_TLS: &str = "220 2.0.0 ready to start TLS";
+    /// TLS was begun before.
+    pub const IN_TLS: &str = "503 5.5.1 TLS is active already";
     /// Logged in.
     pub const AUTHENTICATED: &str = "235 2.7.0 authenticated";
     /// Farewell.
@@ -45,7 +49,7 @@ pub mod text {
     /// EXPN is off.
     pub const EXPAND: &str = "502 5.5.1 not available";
     /// A list of the commands.
-    pub const HELP: &str = "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP AUTH VRFY HELP QUIT";
+    pub const HELP: &str = "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP STARTTLS AUTH VRFY HELP QUIT";
     /// A parameter that was not offered.
     pub const PARAMETER: &str = "555 5.5.4 parameter not known";
     /// Only base64 is taken.
@@ -55,7 +59,7 @@ pub mod text {
     /// Wrong name or password.
     pub const AUTH_FAILED: &str = "535 5.7.8 authentication failed";
     /// A mechanism that was not offered.
-    pub const AUTH_MECHANISM: &str = "504 5.5.4 this mechanism is not offered: LOGIN, PLAIN";
+    pub const AUTH_MECHANISM: &str = "504 5.5.4 this mechanism is not offered";
     /// No plain passwords over a plain connection from outside.
     pub const AUTH_PRIVATE: &str = "530 5.7.0 a login needs STARTTLS or a local network";
     /// Submission without login.
@@ -74,6 +78,12 @@ pub mod text {
     pub const TOO_LARGE: &str = "552 5.3.4 message size exceeds fixed maximum message size";
     /// More recipients than one message may have.
     pub const RECIPIENTS: &str = "452 4.5.3 too many recipients";
+    /// Lines that are too long for mail.
+    pub const LONG_LINE: &str = "550 5.6.0 a line is longer than 998 octets";
+    /// A web browser calls.
+    pub const WEB: &str = "421 4.7.0 this is a mail server";
+    /// The kill file names the sender.
+    pub const KILLED: &str = "501 5.1.8 unacceptable mail address";
     /// Line feeds without carriage returns.
     pub const BARE_LF: &str = "550 5.6.0 a line feed without a carriage return is not taken";
     /// It went around in circles.

@@ -209,6 +209,11 @@ impl Transport {
         Ok(recipient)
     }
 
+    /// Does a route name this domain, so that anyone may send to it?
+    pub fn is_gateway_for(&self, config: &Config, domain: &str) -> bool {
+        self.inner.remote.is_gateway_for(config, domain)
+    }
+
     /// The domains elsewhere to which anyone may send, because a route names them.
     pub fn gateway_for(&self, config: &Config) -> Vec<String> {
         self.inner.remote.gateway_for(config)

@@ -82,6 +82,7 @@ impl Server {
             extended: true,
             client: "192.0.2.1".parse().unwrap(),
             host: "mail.example.jp".into(),
+            secure: false,
             authenticated: login,
             sender: from.into(),
         };

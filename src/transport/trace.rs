@@ -21,6 +21,8 @@ pub struct Origin {
     pub client: IpAddr,
     /// Our name.
     pub host: String,
+    /// Did it come over TLS?
+    pub secure: bool,
     /// Did the client log in?
     pub authenticated: bool,
     /// Envelope sender.
@@ -30,10 +32,12 @@ pub struct Origin {
 /// The `Received` field, in the shape of real ones (11.5 and 12.5): folded behind the protocol word (RFC 3848), which is missing after HELO.
 pub fn received(origin: &Origin, now: DateTime<Local>) -> String {
     let Origin { id, helo, client, host, .. } = origin;
-    let with = match (origin.extended, origin.authenticated) {
-        (true, true) => " with ESMTPA",
-        (true, false) => " with ESMTP",
-        (false, _) => "",
+    let with = match (origin.extended, origin.secure, origin.authenticated) {
+        (true, true, true) => " with ESMTPSA",
+        (true, true, false) => " with ESMTPS",
+        (true, false, true) => " with ESMTPA",
+        (true, false, false) => " with ESMTP",
+        (false, ..) => "",
     };
     let helo: String = helo.chars().filter(|c| c.is_ascii_graphic()).collect();
     format!("Received: from {helo} [{client}] by {host}{with}\r\n  (SMTPD-12) id {id}; {}\r\n", date(now))
@@ -87,6 +91,7 @@ mod tests {
             extended: true,
             client: "192.0.2.199".parse().unwrap(),
             host: "mail.example.jp".into(),
+            secure: false,
             authenticated: false,
             sender: "a@example.jp".into(),
         }
@@ -103,6 +108,9 @@ mod tests {
             )
         );
         assert!(received(&Origin { authenticated: true, ..origin() }, now).contains("with ESMTPA\r\n"));
+        assert!(received(&Origin { secure: true, ..origin() }, now).contains("with ESMTPS\r\n"));
+        let both = Origin { secure: true, authenticated: true, ..origin() };
+        assert!(received(&both, now).contains("with ESMTPSA\r\n"));
         assert!(received(&Origin { extended: false, ..origin() }, now).contains("by mail.example.jp\r\n"));
         assert_eq!(
             missing(&origin(), b"Subject: x\r\n\r\n", now),

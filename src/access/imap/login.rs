@@ -3,7 +3,7 @@
 use super::command::Secret;
 use super::outcome::{Done, Failed, Outcome};
 use super::session::Session;
-use crate::account::{LoginError, split_login};
+use crate::account::{Ends, LoginError, split_login};
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -66,7 +66,7 @@ impl Session {
     fn check_password(&mut self, user: &[u8], password: &[u8]) -> Outcome {
         let name = String::from_utf8_lossy(user);
         let offer = String::from_utf8_lossy(password);
-        match self.server.accounts.login(self.local, &name, &offer, false) {
+        match self.server.accounts.login(Ends { peer: self.peer, local: self.local }, &name, &offer, false) {
             Ok(account) => {
                 self.server.accounts.record_login(&account, "IMAP");
                 let (user, domain) = (account.id.as_str(), account.domain.as_str());

@@ -98,6 +98,8 @@ pub struct Session {
     pub(super) server: Arc<Server>,
     pub(super) peer: IpAddr,
     pub(super) local: IpAddr,
+    /// Is the connection encrypted?
+    pub(super) secure: bool,
     id: SpoolId,
     pub(super) account: Option<Account>,
     pub(super) view: Option<View>,
@@ -118,6 +120,7 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         id: server.connection_id(),
         peer: connection.peer_ip(),
         local: connection.local_ip(),
+        secure: connection.is_secure(),
         account: None,
         view: None,
         failures: 0,
@@ -190,7 +193,7 @@ impl Session {
 
     /// Is a login without TLS taken from this client?
     pub(super) fn may_log_in(&self) -> bool {
-        plain_login_allowed(self.config().registry.global.plain_login, self.peer)
+        self.secure || plain_login_allowed(self.config().registry.global.plain_login, self.peer)
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> End {
@@ -269,6 +272,7 @@ impl Session {
             (Ok(()), Command::Append { mailbox, flags, date, literal }) => {
                 self.append(connection, mailbox, flags, date, literal).await
             }
+            (Ok(()), Command::Starttls) if !self.secure => return self.start_tls(connection, &tag.0).await,
             (Ok(()), Command::Idle) => self.idle(connection).await,
             (Ok(()), Command::Logout) => {
                 connection.answer(format!("* BYE goodbye\r\n{tag} OK LOGOUT completed\r\n"));
@@ -296,6 +300,17 @@ impl Session {
             _ if self.failures >= FAILURES_MAX => Some(End::Bye("too many failed logins")),
             _ => None,
         }
+    }
+
+    /// Begins TLS (RFC 3501 §6.2.1).
+    async fn start_tls(&mut self, connection: &mut Connection, tag: &str) -> Option<End> {
+        connection.answer(format!("{tag} OK begin TLS now\r\n"));
+        if let Err(error) = connection.start_tls(&self.server.tls).await {
+            self.log(&Event::Note(&format!("TLS failed: {error}")));
+            return Some(End::Silent);
+        }
+        self.secure = true;
+        None
     }
 
     fn allowed(&self, command: &Command) -> Result<(), Failed> {
@@ -328,7 +343,7 @@ impl Session {
                 out.write_all(b"* ID (\"name\" \"imaild\")\r\n")?;
                 done("ID completed")
             }
-            Command::Starttls => Err(Failed::Bad("TLS is not available here".to_owned())),
+            Command::Starttls => Err(Failed::Bad("TLS is active already".to_owned())),
             Command::Compress(_) => Err(Failed::Bad("compression is not available".to_owned())),
             Command::Enable(_) => Err(Failed::Bad("there is nothing to enable".to_owned())),
             Command::Login { user, password } => self.login(&user, &password),
@@ -377,7 +392,8 @@ impl Session {
             None if self.may_log_in() => " AUTH=PLAIN AUTH=LOGIN",
             None => " LOGINDISABLED",
         };
-        format!("IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE UIDPLUS CHILDREN UNSELECT MOVE{login}")
+        let tls = if self.secure || self.account.is_some() { "" } else { " STARTTLS" };
+        format!("IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE UIDPLUS CHILDREN UNSELECT MOVE{tls}{login}")
     }
 
     /// Who is logged in.

@@ -17,6 +17,8 @@ pub enum Command {
     AuthList,
     /// What can the server do?
     Capa,
+    /// Begin TLS (RFC 2595 §4).
+    Stls,
     /// The end.
     Quit,
     /// What is for clients that are logged in.
@@ -98,6 +100,7 @@ impl Command {
             b"RSET" => none(Command::Mail(Mail::Rset)),
             b"NOOP" => none(Command::Mail(Mail::Noop)),
             b"CAPA" => none(Command::Capa),
+            b"STLS" => none(Command::Stls),
             b"QUIT" => none(Command::Quit),
             _ => Err(CommandError::Unknown),
         }
@@ -190,6 +193,7 @@ mod tests {
             ("RSET", Ok(Command::Mail(Mail::Rset))),
             ("NOOP", Ok(Command::Mail(Mail::Noop))),
             ("CAPA", Ok(Command::Capa)),
+            ("STLS", Ok(Command::Stls)),
             ("quit\r\n", Ok(Command::Quit)),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), expected, "{line:?}");
@@ -198,7 +202,7 @@ mod tests {
 
     #[test]
     fn no_commands() {
-        for line in ["", " ", "GET / HTTP/1.1", "QUITE", "\0", " STAT", "STAT\t", "XTND XMIT", "STLS"] {
+        for line in ["", " ", "GET / HTTP/1.1", "QUITE", "\0", " STAT", "STAT\t", "XTND XMIT"] {
             assert_eq!(Command::parse(line.as_bytes()), Err(CommandError::Unknown), "{line:?}");
         }
         for line in [

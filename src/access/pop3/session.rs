@@ -158,6 +158,7 @@ impl Session {
             Command::Capa => self.capa(),
             Command::Mail(command) => self.mail(command)?,
             _ if authorized => self.connection.answer("-ERR you are logged in already\r\n"),
+            Command::Stls => self.start_tls().await?,
             _ if !self.may_log_in() => self.connection.answer(
                 "-ERR from this address a login needs TLS (STARTTLS), which this connection does not have\r\n",
             ),
@@ -175,6 +176,21 @@ impl Session {
         Ok(())
     }
 
+    /// Begins TLS; what was said before is forgotten (RFC 2595 §4).
+    async fn start_tls(&mut self) -> Result<(), End> {
+        if self.connection.is_secure() {
+            self.connection.answer("-ERR TLS is active already\r\n");
+            return Ok(());
+        }
+        self.connection.answer("+OK begin TLS now\r\n");
+        self.state = State::Authorization(None);
+        if let Err(error) = self.connection.start_tls(&self.server.tls).await {
+            self.log(self.connection.peer_ip(), &Event::Note(&format!("TLS failed: {error}")));
+            return Err(End::Lost);
+        }
+        Ok(())
+    }
+
     fn refuse_junk(&mut self, error: CommandError) -> Result<(), End> {
         self.junk += 1;
         if self.junk >= JUNK_MAX {
@@ -186,14 +202,15 @@ impl Session {
 
     fn may_log_in(&self) -> bool {
         let from = self.server.live.now().registry.global.plain_login;
-        plain_login_allowed(from, self.connection.peer_ip())
+        self.connection.is_secure() || plain_login_allowed(from, self.connection.peer_ip())
     }
 
     /// RFC 2449. Logins are offered only where they are taken.
     fn capa(&mut self) {
         let logins = if self.may_log_in() { "USER\r\nSASL PLAIN LOGIN\r\n" } else { "" };
+        let tls = if self.connection.is_secure() { "" } else { "STLS\r\n" };
         self.connection.answer(format!(
-            "+OK\r\nTOP\r\nUIDL\r\n{logins}PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
+            "+OK\r\nTOP\r\nUIDL\r\n{tls}{logins}PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
         ));
     }
 
@@ -281,8 +298,8 @@ impl Session {
 
     fn log_in(&mut self, name: &str, password: &str) -> Result<(), End> {
         let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
-        let server = &self.server;
-        match block_in_place(|| server.accounts.login(local, name, password, true)) {
+        let (server, ends) = (&self.server, self.connection.ends());
+        match block_in_place(|| server.accounts.login(ends, name, password, true)) {
             Ok(account) => {
                 self.log(peer, &Event::Logon { user: account.id.as_str(), domain: &account.domain, peer });
                 self.enter(account);

@@ -155,6 +155,7 @@ impl Ours {
             extended: true,
             client: "127.0.0.1".parse().unwrap(),
             host: "example.org".into(),
+            secure: false,
             authenticated: true,
             sender: sender.into(),
         };
@@ -287,7 +288,7 @@ async fn what_failed_for_now_waits_and_a_touch_tries_it_again() {
         ours.send("mike@example.org", &["a@peer.example"], "text\r\n").await;
         ours.waiting("\nT1\r\n").await;
         until(log, || ours.log().contains(log)).await;
-        assert!(ours.log().contains("requeuing"));
+        until("requeuing", || ours.log().contains("requeuing")).await;
         // Rested: the queue saw its own change.
         until("rest", || ours.log().contains("status=3")).await;
         // That nothing happens cannot be waited for.

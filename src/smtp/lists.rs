@@ -1,0 +1,165 @@
+//! `kill.lst` and `accept.txt` of the IMail directory: senders that are refused, and senders that count as local (IMail help).
+//!
+//! # Failure
+//! A file that is not there is empty; one that cannot be read keeps what was read last, and the log says so.
+//!
+//! # Limits
+//! The files are looked at once in [`LOOK_EVERY`], and are at most [`SETTINGS_FILE_MAX`] long.
+
+use layout::disk::Stamp;
+use layout::limits::SETTINGS_FILE_MAX;
+use layout::root::Root;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the files' stamps are looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Senders that are refused: `user@host`, `@host`, and `@*part`, which means every host that ends so.
+#[derive(Debug, Default)]
+pub struct Killed {
+    exact: HashSet<String>,
+    endings: Vec<String>,
+}
+
+impl Killed {
+    /// Reads the file.
+    pub fn parse(text: &str) -> Killed {
+        let mut killed = Killed::default();
+        for line in text.lines().map(str::trim).filter(|line| line.contains('@')) {
+            let line = line.to_lowercase();
+            match line.strip_prefix("@*") {
+                Some(ending) if !ending.is_empty() => killed.endings.push(ending.to_owned()),
+                Some(_) => {}
+                None => _ = killed.exact.insert(line),
+            }
+        }
+        killed
+    }
+
+    /// Is this sender refused?
+    pub fn contains(&self, sender: &str) -> bool {
+        let sender = sender.to_lowercase();
+        let Some(at) = sender.rfind('@') else { return false };
+        let (with_at, host) = (&sender[at..], &sender[at + 1..]);
+        self.exact.contains(&sender)
+            || self.exact.contains(with_at)
+            || self.endings.iter().any(|ending| host.ends_with(ending.as_str()))
+    }
+}
+
+/// Senders that count as local: an address, a host or a client's IP on each line, compared as a whole.
+#[derive(Debug, Default)]
+pub struct Accepted(HashSet<String>);
+
+impl Accepted {
+    /// Reads the file.
+    pub fn parse(text: &str) -> Accepted {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Accepted(lines.map(str::to_lowercase).collect())
+    }
+
+    /// Does the sender, its host or the client's address stand there?
+    pub fn contains(&self, sender: &str, client: IpAddr) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let sender = sender.to_lowercase();
+        let host = sender.rsplit_once('@').map_or("", |(_, host)| host);
+        self.0.contains(&sender)
+            || self.0.contains(host)
+            || self.0.contains(&client.to_canonical().to_string())
+    }
+}
+
+/// Both files, as they are now.
+#[derive(Default)]
+pub struct SenderLists {
+    killed: Cached<Killed>,
+    accepted: Cached<Accepted>,
+}
+
+impl SenderLists {
+    /// Who is refused.
+    pub fn killed(&self, root: &Root) -> Arc<Killed> {
+        self.killed.get(root, "kill.lst", Killed::parse)
+    }
+
+    /// Who counts as local.
+    pub fn accepted(&self, root: &Root) -> Arc<Accepted> {
+        self.accepted.get(root, "accept.txt", Accepted::parse)
+    }
+}
+
+#[derive(Default)]
+struct Cached<T>(Mutex<Content<T>>);
+
+#[derive(Default)]
+struct Content<T> {
+    looked: Option<Instant>,
+    stamp: Option<Stamp>,
+    value: Arc<T>,
+}
+
+impl<T> Cached<T> {
+    fn get(&self, root: &Root, name: &str, parse: fn(&str) -> T) -> Arc<T> {
+        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if content.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return content.value.clone();
+        }
+        content.looked = Some(Instant::now());
+        let file = root.file_in(root.top(), name);
+        let stamp = file.as_ref().and_then(|file| Some(root.disk().stat(file).ok()?.0));
+        if stamp == content.stamp {
+            return content.value.clone();
+        }
+        match file.map(|file| root.disk().read(&file, SETTINGS_FILE_MAX)) {
+            None => content.value = Arc::new(parse("")),
+            Some(Ok(bytes)) => content.value = Arc::new(parse(&String::from_utf8_lossy(&bytes))),
+            Some(Err(error)) => tracing::warn!(name, %error, "a list of senders cannot be read"),
+        }
+        content.stamp = stamp;
+        content.value.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn killed_senders() {
+        let killed =
+            Killed::parse("Bad@Example.net\r\n@spam.example\r\n @*widget.example \r\n\r\nnothing\r\n@*\r\n");
+        for (sender, expected) in [
+            ("bad@example.net", true),
+            ("BAD@EXAMPLE.NET", true),
+            ("good@example.net", false),
+            ("anybody@spam.example", true),
+            ("anybody@sub.spam.example", false),
+            ("a@widget.example", true),
+            ("a@bluewidget.example", true),
+            ("nothing", false),
+            ("", false),
+        ] {
+            assert_eq!(killed.contains(sender), expected, "{sender}");
+        }
+    }
+
+    #[test]
+    fn accepted_senders() {
+        let accepted = Accepted::parse("Mike@Example.net\r\npartner.example\r\n192.0.2.1\r\n");
+        for (sender, client, expected) in [
+            ("mike@example.net", "198.51.100.1", true),
+            ("ann@example.net", "198.51.100.1", false),
+            ("anybody@partner.example", "198.51.100.1", true),
+            ("anybody@sub.partner.example", "198.51.100.1", false),
+            ("anybody@example.org", "192.0.2.1", true),
+        ] {
+            assert_eq!(accepted.contains(sender, client.parse().unwrap()), expected, "{sender}");
+        }
+        assert!(!Accepted::default().contains("", "192.0.2.1".parse().unwrap()));
+    }
+}
