@@ -158,7 +158,7 @@ async fn serve(
     for domain in transport.gateway_for(&live.now()) {
         say(&log, &format!("mail for {domain} is taken from anyone, because a route names it"));
     }
-    relay::warnings(&live.now()).iter().for_each(|text| say(&log, text));
+    relay::warnings(&live.now().registry).iter().for_each(|text| say(&log, text));
     let tls = tls::start(&live, {
         let log = log.clone();
         move |text: &str| say(&log, text)

@@ -6,7 +6,7 @@
 use super::lists::Accepted;
 use crate::config::Config;
 use crate::session::network::{Network, listed};
-use layout::registry::model::RelayMode;
+use layout::registry::model::{Registry, RelayMode};
 use std::net::IpAddr;
 
 /// What is known of who asks.
@@ -64,8 +64,8 @@ pub fn is_listed(config: &Config, client: IpAddr) -> bool {
 }
 
 /// What a start has to say about the settings: a relay that strangers can use, and entries of lists that match nobody.
-pub fn warnings(config: &Config) -> Vec<String> {
-    let services = &config.registry.services;
+pub fn warnings(registry: &Registry) -> Vec<String> {
+    let services = &registry.services;
     let who = match services.smtp.relay_mode {
         RelayMode::None | RelayMode::Addresses => None,
         RelayMode::LocalUsers => Some("everybody who claims to be a user here"),

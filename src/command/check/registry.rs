@@ -1,11 +1,12 @@
 //! The registry by itself.
 
 use super::{Area, Report};
+use crate::smtp::relay;
 use layout::password::Stored;
 use layout::registry::alias::{Alias, Program, classify};
 use layout::registry::check::regcheck;
 use layout::registry::doc::Complaint;
-use layout::registry::model::{Domain, Registry, RelayMode};
+use layout::registry::model::{Domain, Registry};
 use layout::registry::same_name;
 use layout::registry::store;
 use layout::root::Root;
@@ -37,25 +38,11 @@ pub(super) fn check(
     for line in lines.iter().filter(|line| !NO_FAULT.iter().any(|good| line.starts_with(good))) {
         report.finding(Area::Registry, line.as_str());
     }
-    relay(registry, report);
+    relay::warnings(registry).into_iter().for_each(|text| report.finding(Area::Registry, text));
     for domain in &registry.domains {
         passwords(domain, report);
         aliases(domain, registry, report);
     }
-}
-
-/// Modes that believe a sender address, which anybody can write.
-fn relay(registry: &Registry, report: &mut Report) {
-    let who = match registry.services.smtp.relay_mode {
-        RelayMode::None | RelayMode::Addresses => return,
-        RelayMode::LocalUsers => "everybody who claims to be a user here",
-        RelayMode::LocalHosts => "everybody who claims to be of a domain here",
-        RelayMode::Anyone => "everybody",
-    };
-    report.finding(
-        Area::Registry,
-        format!("RelayMode: mail is relayed for {who}. Set it to None or Addresses, and let users log in"),
-    );
 }
 
 fn passwords(domain: &Domain, report: &mut Report) {
