@@ -7,7 +7,7 @@ use super::tree::Tree;
 use super::wire::Wire;
 use super::{command, wait_for};
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
@@ -40,8 +40,10 @@ impl Ports {
         let free = (0..OFFSETS).find_map(|step| {
             let offset = FIRST_OFFSET + (start + step) % OFFSETS * 100;
             let kept = TcpListener::bind((Ipv4Addr::LOCALHOST, offset + 1)).ok()?;
-            let usable =
-                PORTS.iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, offset + port)).is_ok());
+            // Asked by a call rather than by a listener: a program that another test starts at this moment holds our
+            // listeners until its own code begins, and the port would seem taken.
+            let free = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, offset + port)).is_err();
+            let usable = PORTS.iter().all(free);
             usable.then_some(Ports { offset, _kept: kept })
         });
         free.expect("a free range of ports")
