@@ -12,6 +12,7 @@ pub mod config;
 pub mod logs;
 pub mod mailbox;
 pub mod message;
+pub mod rules;
 pub mod serve;
 pub mod session;
 pub mod smtp;

@@ -14,6 +14,7 @@ pub mod password;
 pub mod path;
 pub mod registry;
 pub mod root;
+pub mod rules;
 pub mod spool;
 pub mod text;
 pub mod user;
