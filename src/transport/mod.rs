@@ -60,6 +60,8 @@ struct Inner {
     /// Automatic answers given so far.
     answers: answer::Memory,
     remote: Remote,
+    /// How long the program of an alias may run.
+    program_time_max: Duration,
     /// Tells the queue of new items.
     new_items: mpsc::UnboundedSender<ItemName>,
 }
@@ -78,6 +80,8 @@ pub struct Options {
     pub look_every: Duration,
     /// Where the servers of other domains take mail.
     pub port: u16,
+    /// How long the program of an alias may run.
+    pub program_time_max: Duration,
 }
 
 impl Default for Options {
@@ -89,6 +93,7 @@ impl Default for Options {
             timeouts: Timeouts::default(),
             look_every: queue::LOOK_EVERY,
             port: remote::SMTP_PORT,
+            program_time_max: program::TIME_MAX,
         }
     }
 }
@@ -155,7 +160,7 @@ impl Transport {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
+        let Options { with_queue, routes, resolver, timeouts, look_every, port, program_time_max } = options;
         let remote = Remote::new(resolver, routes, timeouts, port);
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
@@ -167,6 +172,7 @@ impl Transport {
             ids,
             answers: answer::Memory::default(),
             remote,
+            program_time_max,
             new_items,
         });
         if with_queue {
@@ -326,7 +332,7 @@ impl Inner {
         id: SpoolId,
     ) -> Copy {
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
-        let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
+        let token = token(target, id);
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
         let answered = self.answers_mail(config, target).then(|| message.source.clone());
         let answer = self.hub.append(mailbox, message, Some(token), size_max);
@@ -436,6 +442,11 @@ impl Inner {
     fn log(&self, config: &Config, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
         self.log.event(config.registry.services.smtpd.log_to, tag, id, address, event);
     }
+}
+
+/// Marks the delivery of a message to a mailbox.
+fn token(target: &MailboxTarget, id: SpoolId) -> Token {
+    Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()))
 }
 
 /// One mailbox, by its place.

@@ -19,6 +19,7 @@ use chrono::Local;
 use layout::disk::Disk;
 use layout::logline::{Event, Tag};
 use layout::mbx::compose::{Composed, NewMessage, Source};
+use layout::name::SpoolId;
 use layout::registry::model::BounceFormat;
 use layout::root::UserDir;
 use layout::spool::id::Origin as Kind;
@@ -93,6 +94,13 @@ impl Inner {
     /// Is there room for one more message of this many bytes?
     pub(super) fn has_room(&self, config: &Config, target: &MailboxTarget, bytes: u64) -> bool {
         has_room(config.root().disk(), &self.hub, &target.dir, Limits::of(config, target), bytes)
+    }
+
+    /// Did an earlier try store this message there already? Then it needs no room. A mailbox that cannot be looked at has no copy.
+    pub(super) fn has_copy(&self, target: &MailboxTarget, id: SpoolId) -> bool {
+        self.hub
+            .open(&target.dir, &target.mailbox)
+            .with(|mailbox| mailbox.refresh(PATIENCE).is_ok() && mailbox.has_stored(super::token(target, id)))
     }
 
     /// Is there room for this message, with the lines that are added to it?
