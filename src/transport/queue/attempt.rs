@@ -368,6 +368,7 @@ impl Pass<'_> {
                 address: address.clone(),
                 original: original.clone(),
                 ruled: recipient.ruled,
+                dsn: recipient.dsn.clone(),
             }));
             false
         });
