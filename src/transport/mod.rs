@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod bounce;
+pub mod etrn;
 pub mod incoming;
 mod notice;
 pub mod program;
@@ -63,8 +64,10 @@ struct Inner {
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
+    /// When domains were asked for.
+    requests: etrn::Requests,
     remote: Remote,
-    /// Tells the queue of new items.
+    /// Tells the queue of items to try now.
     new_items: mpsc::UnboundedSender<ItemName>,
 }
 
@@ -183,6 +186,7 @@ impl Transport {
             store,
             ids,
             answers: answer::Memory::default(),
+            requests: etrn::Requests::default(),
             remote,
             new_items,
         });
