@@ -35,6 +35,7 @@ use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
 use remote::client::Timeouts;
+use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
@@ -156,7 +157,7 @@ impl Transport {
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
         let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
-        let remote = Remote::new(resolver, routes, timeouts, port);
+        let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
         let inner = Arc::new(Inner {
@@ -430,6 +431,15 @@ impl Inner {
     fn failed(&self, error: &io::Error) -> Refusal {
         tracing::error!(%error, "a message could not be stored");
         Refusal::NotStored
+    }
+
+    /// The dialogue with other servers about this message, if the admin wants to see it.
+    fn dialogue(&self, config: &Config, id: SpoolId) -> Dialogue {
+        let services = &config.registry.services;
+        match services.smtp.verbose_logging {
+            true => Dialogue::logged(&self.log, services.smtpd.log_to, id),
+            false => Dialogue::default(),
+        }
     }
 
     /// SMTP and its queue share one setting (manual 5).

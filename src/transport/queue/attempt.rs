@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::transport::bounce::{self, Failure};
 use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::remote::client::{Mail, Problem, Stage};
-use crate::transport::remote::{Attempt, domain_of};
+use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
 use crate::transport::{Inner, key, windows_path};
 use layout::disk::Stamp;
@@ -240,11 +240,13 @@ impl Pass<'_> {
         let mut tasks = tokio::task::JoinSet::new();
         for (domain, pairs) in domains {
             let (inner, config, source) = (self.inner.clone(), self.config.clone(), self.source.clone());
-            let (host, sender, asked) = (self.host.clone(), self.sender.clone(), self.asked);
+            let (host, sender, force) = (self.host.clone(), self.sender.clone(), self.asked);
+            let (tries, dialogue) = (self.tries - 1, inner.dialogue(&config, self.id));
             tasks.spawn(async move {
                 let recipients: Vec<String> = pairs.iter().map(|(_, target)| target.clone()).collect();
                 let mail = Mail { sender: &sender, recipients: &recipients, source: &source };
-                let attempt = inner.remote.deliver(&config, &host, mail, &domain, asked).await;
+                let job = Job { config: &config, name: &host, mail, tries, force, dialogue };
+                let attempt = inner.remote.deliver(&job, &domain).await;
                 (domain, pairs, attempt)
             });
         }
@@ -455,6 +457,11 @@ fn failure(target: &str, problem: &Problem, tries: u32, tries_max: u32) -> Optio
         (false, _) if tries < tries_max => return None,
         (false, _) => Failure::tries_used_up(target, tries_max),
         (true, Stage::Lookup) => Failure::unknown_host(target),
+        // Behind the address, where parsers do not look for it.
+        (true, Stage::Policy) => Failure {
+            reply: problem.lines.clone(),
+            ..Failure::new(target, format!("undeliverable to {target} ({})", problem.lines.join(" ")))
+        },
         (true, Stage::Recipient) => Failure::unknown_user(target),
         (true, _) => Failure::undeliverable(target),
     };
