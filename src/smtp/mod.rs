@@ -310,6 +310,7 @@ impl Session {
                 Ok(Recipient {
                     routed: Routed { remote: vec![address.clone()], ..Routed::default() },
                     address,
+                    dsn: Default::default(),
                 })
             }
             other => other,

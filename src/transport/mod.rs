@@ -31,6 +31,7 @@ use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::header;
 use layout::name::SpoolId;
+use layout::spool::dsn::Dsn;
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
@@ -101,6 +102,8 @@ pub struct Recipient {
     pub address: String,
     /// Everybody who gets the mail.
     pub routed: Routed,
+    /// Of what the sender wants to be told.
+    pub dsn: Dsn,
 }
 
 /// Why a recipient or a message is not taken.
@@ -203,7 +206,7 @@ impl Transport {
             }
             Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
-        let recipient = Recipient { address: address.to_owned(), routed };
+        let recipient = Recipient { address: address.to_owned(), routed, dsn: Dsn::default() };
         if !trusted {
             self.inner.check_room(config, &recipient)?;
         }
@@ -300,7 +303,8 @@ impl Inner {
             for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
-                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false });
+                    let dsn = recipient.dsn.clone();
+                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false, dsn });
                 }
             }
         }
@@ -366,6 +370,7 @@ impl Inner {
                 address: mailbox_address(config, &target),
                 original: Some(address),
                 ruled: false,
+                dsn: Dsn::default(),
             });
         }
         left

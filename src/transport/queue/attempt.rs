@@ -370,6 +370,7 @@ impl Pass<'_> {
                 address: address.clone(),
                 original: original.clone(),
                 ruled: recipient.ruled,
+                dsn: recipient.dsn.clone(),
             }));
             false
         });
