@@ -4,7 +4,7 @@ use super::{Cause, wait};
 use crate::config::Config;
 use crate::transport::bounce::{self, Failure};
 use crate::transport::incoming::MEMORY_MAX;
-use crate::transport::remote::client::{Mail, Problem, Stage};
+use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
 use crate::transport::{Inner, key, windows_path};
@@ -13,6 +13,7 @@ use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::registry::model::BounceFormat;
+use layout::spool::dsn::MessageDsn;
 use layout::spool::id::{ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient};
 use layout::spool::store::{Body, Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
@@ -46,6 +47,9 @@ struct Verdict {
     failures: Vec<Failure>,
 }
 
+/// The address in the envelope, and the one elsewhere that it leads to.
+type Onward = (String, To);
+
 /// All verdicts of a pass, by the address in the envelope.
 type Verdicts = HashMap<String, Verdict>;
 
@@ -56,6 +60,10 @@ struct Pass<'a> {
     id: SpoolId,
     host: String,
     sender: String,
+    /// What the sender wants to be told.
+    dsn: MessageDsn,
+    /// Did the client say SMTPUTF8?
+    utf8: bool,
     source: Source,
     /// The number of this try.
     tries: u32,
@@ -112,6 +120,8 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         id: name.id(),
         host: envelope.host().filter(|host| !host.is_empty()).unwrap_or_else(|| primary(&config)),
         sender: envelope.sender(),
+        dsn: envelope.dsn(),
+        utf8: envelope.is_utf8(),
         source,
         tries: before.unwrap_or(0).saturating_add(1),
         asked: cause == Cause::Asked,
@@ -160,8 +170,8 @@ impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
         let trusted = envelope.auth_user().is_some();
-        // By domain: the address in the envelope, and the one the mail goes to.
-        let mut elsewhere: HashMap<String, Vec<(String, String)>> = HashMap::new();
+        let too_large = outbound_size(self.config, envelope, self.source.len());
+        let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
         let mut seen = HashSet::new();
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
@@ -180,10 +190,16 @@ impl Pass<'_> {
             };
             self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
             for target in routed.remote {
-                let domain = domain_of(&target).to_ascii_lowercase();
-                if seen.insert(target.to_lowercase()) {
-                    elsewhere.entry(domain).or_default().push((address.clone(), target));
+                if !seen.insert(target.to_lowercase()) {
+                    continue;
                 }
+                if let Some(why) = &too_large {
+                    self.verdicts.entry(address.clone()).or_default().failures.push(refused(&target, why));
+                    continue;
+                }
+                let to = To { address: target, dsn: recipient.dsn.clone() };
+                let domain = domain_of(&to.address).to_ascii_lowercase();
+                elsewhere.entry(domain).or_default().push((address.clone(), to));
             }
             let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
             self.store(&recipient, mailboxes).await;
@@ -236,17 +252,19 @@ impl Pass<'_> {
     }
 
     /// Sends the message to several domains at a time.
-    async fn send(&mut self, domains: Vec<(String, Vec<(String, String)>)>) {
+    async fn send(&mut self, domains: Vec<(String, Vec<Onward>)>) {
         let mut tasks = tokio::task::JoinSet::new();
         for (domain, pairs) in domains {
             let (inner, config, source) = (self.inner.clone(), self.config.clone(), self.source.clone());
             let (host, sender, force) = (self.host.clone(), self.sender.clone(), self.asked);
             let (tries, dialogue) = (self.tries - 1, inner.dialogue(&config, self.id));
+            let (dsn, utf8) = (self.dsn.clone(), self.utf8);
             tasks.spawn(async move {
-                let recipients: Vec<String> = pairs.iter().map(|(_, target)| target.clone()).collect();
-                let mail = Mail { sender: &sender, recipients: &recipients, source: &source };
-                let job = Job { config: &config, name: &host, mail, tries, force, dialogue };
-                let attempt = inner.remote.deliver(&job, &domain).await;
+                let recipients: Vec<To> = pairs.iter().map(|(_, to)| to.clone()).collect();
+                let mail =
+                    Mail { sender: &sender, recipients: &recipients, dsn: &dsn, utf8, source: &source };
+                let job = Job { config: &config, name: &host, domain: &domain, mail, tries, force, dialogue };
+                let attempt = inner.remote.deliver(&job).await;
                 (domain, pairs, attempt)
             });
         }
@@ -266,12 +284,12 @@ impl Pass<'_> {
     }
 
     /// Takes down what came of one domain.
-    fn sent_to(&mut self, domain: &str, pairs: Vec<(String, String)>, attempt: Attempt) {
+    fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
-                for (address, target) in pairs {
-                    self.verdicts.entry(address).or_default().left.push(target);
+                for (address, to) in pairs {
+                    self.verdicts.entry(address).or_default().left.push(to.address);
                 }
                 return;
             }
@@ -279,7 +297,7 @@ impl Pass<'_> {
         };
         self.tried = true;
         let delivered: Vec<&String> =
-            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, target), _)| target).collect();
+            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, to), _)| &to.address).collect();
         if let Some(first) = delivered.first() {
             self.sent = true;
             let (count, bytes) = (delivered.len(), self.source.len());
@@ -287,7 +305,7 @@ impl Pass<'_> {
             self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::RemoteDelivery(delivery));
         }
         let tries_max = self.config.registry.services.smtp.max_tries;
-        for ((address, target), outcome) in pairs.into_iter().zip(outcomes) {
+        for ((address, To { address: target, .. }), outcome) in pairs.into_iter().zip(outcomes) {
             let Err(problem) = outcome else { continue };
             self.log_problem(&target, &problem);
             let verdict = self.verdicts.entry(address).or_default();
@@ -452,17 +470,29 @@ fn reader(sender: &str, host: &str, failed: &[String]) -> Option<String> {
     next.map(|user| format!("{user}@{host}"))
 }
 
+/// Why a message may not leave its sender's domain: the domain's largest outbound message (IMail manual 4-2 (2)), which never counts between
+/// users here. The size is that of the D file, in bytes.
+fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<String> {
+    let user = envelope.auth_user().filter(|user| user.contains('@')).unwrap_or_else(|| envelope.sender());
+    let domain = config.local_domain(domain_of(&user))?;
+    let max = domain.max_outbound_size;
+    let text = format!("552 5.3.4 {size} bytes are more than the {max} that may leave {}", domain.name);
+    (max != 0 && size > max).then_some(text)
+}
+
+/// A failure that was decided here. The reason stands behind the address, where parsers do not look for it.
+fn refused(target: &str, why: &str) -> Failure {
+    let failure = Failure::new(target, format!("undeliverable to {target} ({why})"));
+    Failure { reply: vec![why.to_owned()], ..failure }
+}
+
 /// The failure that a problem is: at once, or when the tries are used up.
 fn failure(target: &str, problem: &Problem, tries: u32, tries_max: u32) -> Option<Failure> {
     let failure = match (problem.permanent, problem.stage) {
         (false, _) if tries < tries_max => return None,
         (false, _) => Failure::tries_used_up(target, tries_max),
         (true, Stage::Lookup) => Failure::unknown_host(target),
-        // Behind the address, where parsers do not look for it.
-        (true, Stage::Policy) => Failure {
-            reply: problem.lines.clone(),
-            ..Failure::new(target, format!("undeliverable to {target} ({})", problem.lines.join(" ")))
-        },
+        (true, Stage::Policy) => refused(target, &problem.lines.join(" ")),
         (true, Stage::Recipient) => Failure::unknown_user(target),
         (true, _) => Failure::undeliverable(target),
     };

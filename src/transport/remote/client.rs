@@ -21,6 +21,8 @@ use super::stuffer::Stuffer;
 use crate::transport::bounce::stage;
 use layout::logline::Event;
 use layout::mbx::compose::Source;
+use layout::mbx::header;
+use layout::spool::dsn::{Dsn, MessageDsn, is_envid, is_orcpt};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -125,15 +127,43 @@ impl Problem {
     }
 }
 
+/// Somebody who is to get a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct To {
+    /// The address.
+    pub address: String,
+    /// Of what the sender wants to be told.
+    pub dsn: Dsn,
+}
+
 /// A message to be sent.
 #[derive(Clone, Copy)]
 pub struct Mail<'a> {
     /// Envelope sender; empty for a bounce.
     pub sender: &'a str,
     /// At most [`RECIPIENTS_MAX`]; more are not tried.
-    pub recipients: &'a [String],
+    pub recipients: &'a [To],
+    /// What the sender wants to be told of the message as a whole.
+    pub dsn: &'a MessageDsn,
+    /// Did its client say SMTPUTF8 (RFC 6531 §3.4)?
+    pub utf8: bool,
     /// Header and body.
     pub source: &'a Source,
+}
+
+impl Mail<'_> {
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.recipients.iter().map(|to| to.address.as_str()).chain([self.sender])
+    }
+
+    /// Does only a server with SMTPUTF8 understand it? What its client said is not enough: many say it of every message.
+    fn needs_utf8(&self) -> io::Result<bool> {
+        if !self.addresses().all(str::is_ascii) {
+            return Ok(true);
+        }
+        let head = if self.utf8 { self.source.head()? } else { Vec::new() };
+        Ok(!head.get(..header::end(&head).unwrap_or(head.len())).unwrap_or_default().is_ascii())
+    }
 }
 
 /// A server's yes to a recipient of a message that it took.
@@ -283,9 +313,7 @@ impl Client {
     }
 
     async fn transaction(&mut self, mail: Mail<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Problem> {
-        let mut commands = vec![self.mail_command(&mail)?];
-        let recipients = mail.recipients.iter().take(RECIPIENTS_MAX);
-        commands.extend(recipients.map(|address| format!("RCPT TO:<{address}>\r\n")));
+        let mut commands = self.envelope(&mail)?;
         commands.push("DATA\r\n".to_owned());
         let last = commands.len() - 1;
         if self.extensions.pipelining {
@@ -317,7 +345,7 @@ impl Client {
             match stage {
                 Stage::Sender if !reply.is(2) => refused_sender = Some(reply.problem(stage)),
                 Stage::Recipient => outcomes.push(if reply.is(2) {
-                    Ok(Taken { dsn: false })
+                    Ok(Taken { dsn: self.extensions.dsn })
                 } else {
                     Err(reply.problem(stage))
                 }),
@@ -341,31 +369,34 @@ impl Client {
         }
     }
 
-    /// MAIL with what the server offers.
-    fn mail_command(&self, mail: &Mail<'_>) -> Result<String, Problem> {
-        let addresses = || mail.recipients.iter().map(String::as_str).chain([mail.sender]);
+    /// MAIL and the RCPTs, with what the server offers.
+    fn envelope(&self, mail: &Mail<'_>) -> Result<Vec<String>, Problem> {
+        let refused = |text: String| Problem::lasting(Stage::Policy, text);
         // Q files are edited by hand; what stands in one must not become a command.
-        if let Some(bad) = addresses().find(|a| a.chars().any(|c| c.is_control() || matches!(c, '<' | '>'))) {
+        let is_bad = |a: &&str| a.chars().any(|c| c.is_control() || matches!(c, '<' | '>'));
+        if let Some(bad) = mail.addresses().find(is_bad) {
             let shown: String = bad.chars().filter(|c| !c.is_control()).collect();
-            return Err(Problem::lasting(Stage::Policy, format!("553 5.1.3 {shown} is not an address")));
+            return Err(refused(format!("553 5.1.3 {shown} is not an address")));
         }
-        let utf8 = addresses().any(|address| !address.is_ascii());
-        if utf8 && !self.extensions.utf8 {
-            let text =
-                "550 5.6.7 the server does not take addresses with other than ASCII characters (SMTPUTF8)";
-            return Err(Problem::lasting(Stage::Policy, text));
+        let utf8 = mail.needs_utf8().map_err(|error| Problem::passing(Stage::Policy, error))?;
+        let offered = self.extensions;
+        if utf8 && !offered.utf8 {
+            let text = "550 5.6.7 the server does not take other than ASCII characters in addresses and headers (SMTPUTF8)";
+            return Err(refused(text.to_owned()));
         }
-        let mut command = format!("MAIL FROM:<{}>", mail.sender);
-        if self.extensions.size {
-            command.push_str(&format!(" SIZE={}", mail.source.len()));
-        }
-        if self.extensions.eight_bit {
-            command.push_str(" BODY=8BITMIME");
-        }
-        if utf8 {
-            command.push_str(" SMTPUTF8");
-        }
-        Ok(command + "\r\n")
+        let wishes = offered.dsn.then_some(mail.dsn);
+        let envid = wishes.map(|dsn| dsn.envid.as_str()).filter(|envid| is_envid(envid));
+        let parameters = [
+            offered.size.then(|| format!(" SIZE={}", mail.source.len())),
+            offered.eight_bit.then(|| " BODY=8BITMIME".to_owned()),
+            utf8.then(|| " SMTPUTF8".to_owned()),
+            wishes.and_then(|dsn| dsn.ret).map(|ret| format!(" RET={}", ret.text())),
+            envid.map(|envid| format!(" ENVID={envid}")),
+        ];
+        let parameters: String = parameters.into_iter().flatten().collect();
+        let sender = format!("MAIL FROM:<{}>{parameters}\r\n", mail.sender);
+        let recipients = mail.recipients.iter().take(RECIPIENTS_MAX);
+        Ok([sender].into_iter().chain(recipients.map(|to| rcpt(to, offered.dsn, utf8))).collect())
     }
 
     /// Ends a DATA that nobody is to get: the commands were sent together, and the server took this one.
@@ -449,7 +480,66 @@ impl Client {
     }
 }
 
+/// RCPT. An ORCPT of other than ASCII characters can only go where SMTPUTF8 is spoken (RFC 6533 §3).
+fn rcpt(to: &To, dsn: bool, utf8: bool) -> String {
+    let To { address, dsn: wishes } = to;
+    let notify = wishes.notify.map(|notify| format!(" NOTIFY={notify}"));
+    let original = wishes.original.as_deref().filter(|text| is_orcpt(text) && (utf8 || text.is_ascii()));
+    let original = original.map(|original| format!(" ORCPT={original}"));
+    let parameters: String = [notify, original].into_iter().flatten().filter(|_| dsn).collect();
+    format!("RCPT TO:<{address}>{parameters}\r\n")
+}
+
 async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     tokio::time::timeout(time, work).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layout::spool::dsn::Notify;
+
+    #[test]
+    fn wishes_are_handed_on() {
+        let to = |notify: &str, original: Option<&str>| To {
+            address: "a@b".into(),
+            dsn: Dsn {
+                notify: Notify::parse(notify),
+                original: original.map(str::to_owned),
+                delay_told: false,
+            },
+        };
+        for (to, dsn, utf8, expected) in [
+            (to("", None), true, false, "RCPT TO:<a@b>\r\n"),
+            (to("NEVER", None), true, false, "RCPT TO:<a@b> NOTIFY=NEVER\r\n"),
+            (to("NEVER", None), false, false, "RCPT TO:<a@b>\r\n"),
+            (
+                to("DELAY", Some("rfc822;x+2By@z")),
+                true,
+                false,
+                "RCPT TO:<a@b> NOTIFY=DELAY ORCPT=rfc822;x+2By@z\r\n",
+            ),
+            // A Q file may have been edited.
+            (to("", Some("rfc822;x BODY=y")), true, false, "RCPT TO:<a@b>\r\n"),
+            (to("", Some("utf-8;\u{3042}@z")), true, false, "RCPT TO:<a@b>\r\n"),
+            (to("", Some("utf-8;\u{3042}@z")), true, true, "RCPT TO:<a@b> ORCPT=utf-8;\u{3042}@z\r\n"),
+        ] {
+            assert_eq!(rcpt(&to, dsn, utf8), expected);
+        }
+    }
+
+    #[test]
+    fn who_needs_utf8() {
+        let mail = |sender: &'static str, utf8, text: &str| {
+            let source = Source::Bytes(text.as_bytes().into());
+            let dsn = MessageDsn::default();
+            Mail { sender, recipients: &[], dsn: &dsn, utf8, source: &source }.needs_utf8().unwrap()
+        };
+        assert!(mail("\u{e9}@x", false, ""));
+        assert!(mail("e@x", true, "Subject: \u{e9}\r\n\r\n"));
+        // Raw bytes in headers are older than SMTPUTF8: they pass as they always did.
+        assert!(!mail("e@x", false, "Subject: \u{e9}\r\n\r\n"));
+        assert!(!mail("e@x", true, "Subject: e\r\n\r\n\u{e9}"));
+    }
 }

@@ -78,22 +78,15 @@ impl Route {
     }
 }
 
-impl Hop {
-    /// Its name in the log.
-    fn name(&self) -> &str {
-        match self {
-            Hop::Exchangers(name) | Hop::Host(name, _) => name,
-        }
-    }
-}
-
 /// A message to be handed over.
 pub struct Job<'a> {
     /// What is in force.
     pub config: &'a Config,
     /// Our name.
     pub name: &'a str,
-    /// The message, for recipients of one domain.
+    /// The recipients' domain.
+    pub domain: &'a str,
+    /// The message for them.
     pub mail: Mail<'a>,
     /// Tries before this one.
     pub tries: u32,
@@ -160,8 +153,8 @@ impl Remote {
     }
 
     /// Sends a message to recipients of one domain.
-    pub async fn deliver(&self, job: &Job<'_>, domain: &str) -> Attempt {
-        let hop = self.hop(job.config, domain);
+    pub async fn deliver(&self, job: &Job<'_>) -> Attempt {
+        let hop = self.hop(job.config, job.domain);
         let attempt = self.send(job, &hop).await;
         let unreachable = |outcome: &Outcome| {
             outcome.as_ref().is_err_and(|p| !p.permanent && matches!(p.stage, Stage::Lookup | Stage::Connect))
@@ -183,7 +176,7 @@ impl Remote {
         if let Some(until) = down.filter(|_| !job.force) {
             return Attempt::Later(until);
         }
-        job.dialogue.event(&Event::Trying { domain: hop.name(), tries: job.tries });
+        job.dialogue.event(&Event::Trying { domain: job.domain, tries: job.tries });
         let mut outcomes = Vec::with_capacity(job.mail.recipients.len());
         for recipients in job.mail.recipients.chunks(RECIPIENTS_MAX) {
             let mail = Mail { recipients, ..job.mail };
@@ -319,6 +312,12 @@ impl Remote {
         for client in ended {
             client.quit().await;
         }
+    }
+
+    /// The next message needs a new connection.
+    #[cfg(test)]
+    pub fn forget_connections(&self) {
+        self.destinations.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn destination(&self, hop: &Hop) -> Arc<Destination> {

@@ -37,12 +37,16 @@ impl Reply {
     /// Reads one; `InvalidData` for what is none.
     pub async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Reply> {
         let odd = || io::Error::new(io::ErrorKind::InvalidData, "the server does not speak SMTP");
+        let closed = || io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection");
         let mut lines = Vec::new();
         for _ in 0..REPLY_LINES_MAX {
             let mut line = Vec::new();
-            (&mut *stream).take(REPLY_LINE_MAX).read_until(b'\n', &mut line).await?;
+            match (&mut *stream).take(REPLY_LINE_MAX).read_until(b'\n', &mut line).await {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(closed()),
+                read => read?,
+            };
             if line.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+                return Err(closed());
             }
             let text = line.strip_suffix(b"\n").ok_or_else(odd)?;
             let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)).into_owned();
