@@ -14,6 +14,7 @@ pub mod queue;
 pub mod quota;
 pub mod remote;
 pub mod route;
+pub mod spooler;
 #[cfg(test)]
 mod testing;
 pub mod trace;
@@ -40,6 +41,7 @@ use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
+use spooler::Spooler;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
@@ -58,6 +60,7 @@ struct Inner {
     hub: Arc<Hub>,
     log: Log,
     store: Store,
+    spooler: Spooler,
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
@@ -163,11 +166,13 @@ impl Transport {
         let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
+        let spooler = Spooler::start(&root, store.clone());
         let inner = Arc::new(Inner {
             live,
             hub,
             log,
             store,
+            spooler,
             ids,
             answers: answer::Memory::default(),
             remote,
@@ -427,7 +432,7 @@ impl Inner {
     /// Accepts an item of the spool durably, and tells the queue.
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
-        self.store.commit(vec![prepared])?;
+        self.spooler.accept(prepared)?;
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())

@@ -348,7 +348,7 @@ impl Pass<'_> {
                     done => done?,
                 }
                 if self.sent || bounced == Told::Sender {
-                    self.config.root().disk().sync_dir(self.inner.store.dir())?;
+                    self.inner.spooler.removed()?;
                 }
                 let status = if bounced == Told::Sender { Status::Bounced } else { Status::Done };
                 return Ok((status, Rest::Ended));

@@ -36,13 +36,13 @@ const TWO_TRIES: &str =
 
 /// How a server behaves.
 #[derive(Clone, Copy, Default)]
-struct Script {
+pub(super) struct Script {
     /// The first line; empty: a good one.
     greeting: &'static str,
     /// The reply to EHLO; empty: it is not known.
-    ehlo: &'static str,
+    pub(super) ehlo: &'static str,
     /// Replies to lines that contain the first text, before all others.
-    answers: &'static [(&'static str, &'static str)],
+    pub(super) answers: &'static [(&'static str, &'static str)],
     /// Every byte of a reply in a packet of its own, with this pause behind it.
     one_byte: Option<Duration>,
     /// Close when a line begins like this, without a reply; `.` is the end of the message.
@@ -56,9 +56,9 @@ struct Script {
 }
 
 /// What a server heard, line by line, and how many connections it had.
-type Heard = Arc<Mutex<(Vec<String>, usize)>>;
+pub(super) type Heard = Arc<Mutex<(Vec<String>, usize)>>;
 
-async fn peer(script: Script) -> (SocketAddr, Heard) {
+pub(super) async fn peer(script: Script) -> (SocketAddr, Heard) {
     peer_at("127.0.0.1:0".parse().unwrap(), script).await
 }
 
