@@ -20,7 +20,7 @@ use crate::account::{Account, Accounts, LoginError, plain_login_allowed};
 use crate::config::Config;
 use crate::session::Server;
 use crate::session::connection::{Connection, ReadError};
-use crate::transport::route::{Routed, Unroutable};
+use crate::transport::route::Unroutable;
 use crate::transport::trace::Origin;
 use crate::transport::{Arrival, Recipient, Refusal};
 use base64::Engine as _;
@@ -223,7 +223,7 @@ impl Session {
 
     /// Where mail for an address would go.
     fn look_up(&self, config: &Config, address: &str) -> Result<Recipient, Refusal> {
-        tokio::task::block_in_place(|| self.server.transport.recipient(config, address, false))
+        tokio::task::block_in_place(|| self.server.transport.recipient(config, address, false, 0))
     }
 
     fn reset(&mut self) {
@@ -302,16 +302,12 @@ impl Session {
         }
         let trusted = self.account.is_some();
         let routed =
-            tokio::task::block_in_place(|| self.server.transport.recipient(&config, &recipient, trusted));
+            tokio::task::block_in_place(|| self.server.transport.recipient(&config, &recipient, trusted, 0));
         let routed = match routed {
             Err(Refusal::Recipient(address, Unroutable::NotLocal(domain)))
                 if self.may_relay(connection, &config, &domain) =>
             {
-                Ok(Recipient {
-                    routed: Routed { remote: vec![address.clone()], ..Routed::default() },
-                    address,
-                    dsn: Default::default(),
-                })
+                Ok(Recipient::elsewhere(&address))
             }
             other => other,
         };
@@ -363,6 +359,7 @@ impl Session {
             secure: connection.is_secure(),
             authenticated: self.account.is_some(),
             sender,
+            utf8: false,
         };
         let mut incoming = self.server.transport.incoming(origin.clone(), max);
         let mut unstuffer = Unstuffer::default();
@@ -386,6 +383,7 @@ impl Session {
             origin,
             recipients: std::mem::take(&mut self.recipients),
             account: self.account.as_ref().map(|account| format!("{}@{}", account.id, account.domain)),
+            dsn: Default::default(),
         };
         self.sender = None;
         if unstuffer.bare_lf {

@@ -18,6 +18,7 @@
 //! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory.
 
 mod attempt;
+mod tell;
 
 use super::Inner;
 use attempt::Rest;

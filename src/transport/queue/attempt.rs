@@ -1,24 +1,23 @@
-//! One try of one item: who gets the message, what came of it, who is told, what is left.
+//! One try of one item: who gets the message, what came of it, what is left; [`super::tell`] tells the sender.
 
+use super::tell::Told;
 use super::{Cause, wait};
 use crate::config::Config;
-use crate::transport::bounce::{self, Failure};
+use crate::transport::bounce::{Action, Failure};
 use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, key, windows_path};
+use crate::transport::{Inner, key};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
-use layout::registry::model::BounceFormat;
 use layout::spool::dsn::MessageDsn;
-use layout::spool::id::{ItemName, Origin as Kind, Role};
-use layout::spool::qfile::{Envelope, Fields, Recipient};
-use layout::spool::store::{Body, Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
+use layout::spool::id::{ItemName, Role};
+use layout::spool::qfile::{Envelope, Recipient};
+use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,10 +40,12 @@ pub(super) enum Rest {
 
 /// What came of one address in the envelope.
 #[derive(Clone, Debug, Default)]
-struct Verdict {
+pub(super) struct Verdict {
     /// Who is left of those that the address stands for, as addresses.
-    left: Vec<String>,
-    failures: Vec<Failure>,
+    pub(super) left: Vec<String>,
+    pub(super) failures: Vec<Failure>,
+    /// Who has the message, if the next server does not tell the sender itself.
+    pub(super) arrived: Vec<(String, Action)>,
 }
 
 /// The address in the envelope, and the one elsewhere that it leads to.
@@ -54,23 +55,25 @@ type Onward = (String, To);
 type Verdicts = HashMap<String, Verdict>;
 
 /// What is known of the item while it is tried.
-struct Pass<'a> {
-    inner: &'a Arc<Inner>,
-    config: &'a Arc<Config>,
-    id: SpoolId,
-    host: String,
-    sender: String,
+pub(super) struct Pass<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) config: &'a Arc<Config>,
+    pub(super) id: SpoolId,
+    pub(super) host: String,
+    pub(super) sender: String,
     /// What the sender wants to be told.
-    dsn: MessageDsn,
+    pub(super) dsn: MessageDsn,
     /// Did the client say SMTPUTF8?
-    utf8: bool,
-    source: Source,
+    pub(super) utf8: bool,
+    pub(super) source: Source,
+    /// How long the message has been in the spool.
+    pub(super) waited: Duration,
     /// The number of this try.
     tries: u32,
     asked: bool,
-    verdicts: Verdicts,
+    pub(super) verdicts: Verdicts,
     /// Was anything really tried?
-    tried: bool,
+    pub(super) tried: bool,
     /// Did another server get a message?
     sent: bool,
     /// When a destination that is left alone may be tried.
@@ -94,7 +97,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
     let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
-    let Taken { claim, stamp, loaded, source } = taken;
+    let Taken { claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
@@ -123,6 +126,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         dsn: envelope.dsn(),
         utf8: envelope.is_utf8(),
         source,
+        waited,
         tries: before.unwrap_or(0).saturating_add(1),
         asked: cause == Cause::Asked,
         verdicts: Verdicts::new(),
@@ -151,6 +155,8 @@ struct Taken {
     loaded: Loaded,
     /// Its message; a small one is in memory.
     source: Option<Source>,
+    /// How long it has been in the spool: the age of the D file, which nobody writes again.
+    waited: Duration,
 }
 
 fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolError> {
@@ -163,7 +169,10 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
         }
         other => other.clone(),
     };
-    Ok(Taken { claim, stamp, loaded, source })
+    let (disk, data) = (config.root().disk(), inner.store.path(Role::Data, name));
+    let age = disk.stat(&data).map_or(0, |(stamp, _)| disk.now().saturating_sub(stamp.modified));
+    let waited = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
+    Ok(Taken { claim, stamp, loaded, source, waited })
 }
 
 impl Pass<'_> {
@@ -239,6 +248,10 @@ impl Pass<'_> {
         let (single, address) = (mailboxes.len() == 1, &recipient.address);
         let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
         self.tried = true;
+        if left.is_empty() {
+            let arrived = (address.clone(), Action::Delivered);
+            self.verdicts.entry(address.clone()).or_default().arrived.push(arrived);
+        }
         let tries_max = self.config.registry.services.smtp.max_tries;
         let verdict = self.verdicts.entry(address.clone()).or_default();
         for waiting in left {
@@ -306,7 +319,16 @@ impl Pass<'_> {
         }
         let tries_max = self.config.registry.services.smtp.max_tries;
         for ((address, To { address: target, .. }), outcome) in pairs.into_iter().zip(outcomes) {
-            let Err(problem) = outcome else { continue };
+            let problem = match outcome {
+                // The next server tells the sender.
+                Ok(taken) if taken.dsn => continue,
+                Ok(_) => {
+                    let verdict = self.verdicts.entry(address).or_default();
+                    verdict.arrived.push((target, Action::Relayed));
+                    continue;
+                }
+                Err(problem) => problem,
+            };
             self.log_problem(&target, &problem);
             let verdict = self.verdicts.entry(address).or_default();
             match failure(&target, &problem, self.tries, tries_max) {
@@ -330,8 +352,13 @@ impl Pass<'_> {
     ) -> Result<(Status, Rest), SpoolError> {
         let settings = &self.config.registry.services.smtp;
         let bounced = self.bounce(&envelope)?;
+        self.tell_success(&envelope);
+        let delay_told = self.tell_delay(&envelope);
         let kept = bounced == Told::Nobody;
         for edit in 0.. {
+            if delay_told {
+                envelope.set_delay_told(|_, recipient| self.waits(recipient));
+            }
             self.apply(&mut envelope, kept);
             if self.tried {
                 envelope.set_tries(self.tries);
@@ -394,80 +421,6 @@ impl Pass<'_> {
         });
         add.iter().for_each(|recipient| envelope.add_recipient(recipient));
     }
-
-    /// Tells the sender of those who were given up; the postmaster, if there is no sender; then root.
-    fn bounce(&mut self, envelope: &Envelope) -> io::Result<Told> {
-        let failures: Vec<Failure> =
-            self.verdicts.values().flat_map(|verdict| verdict.failures.clone()).collect();
-        if failures.is_empty() {
-            return Ok(Told::NoNeed);
-        }
-        for failure in &failures {
-            let event = Event::Undeliverable { recipient: &failure.recipient, reason: &failure.reason };
-            self.inner.log(self.config, Tag::Smtp, self.id, None, &event);
-        }
-        let named: Vec<String> = envelope
-            .recipients()
-            .into_iter()
-            .filter(|recipient| self.verdicts.get(&recipient.address).is_some_and(|v| !v.failures.is_empty()))
-            .flat_map(|recipient| [Some(recipient.address), recipient.original])
-            .flatten()
-            .collect();
-        let Some(reader) = reader(&self.sender, &self.host, &named) else {
-            let text = "nobody can be told that this mail was not delivered: it stays in the spool";
-            self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Note(text));
-            return Ok(Told::Nobody);
-        };
-        self.commit_bounce(&reader, &failures)?;
-        Ok(Told::Sender)
-    }
-
-    fn commit_bounce(&self, reader: &str, failures: &[Failure]) -> io::Result<()> {
-        let Pass { inner, config, host, source, .. } = self;
-        let id = inner.ids.own()?;
-        let name = ItemName::new(id, Kind::Bounce);
-        let now = chrono::Local::now();
-        let number = id.connection();
-        let build = match config.registry.services.smtp.bounce_format {
-            BounceFormat::IMail => bounce::build,
-            BounceFormat::Report => bounce::report,
-        };
-        let message = build(host, reader, failures, source, now, number)?;
-        let fields = Fields {
-            data: windows_path(config, &name.file(Role::Data)),
-            host: host.clone(),
-            recipients: vec![Recipient::new(reader)],
-            ..Fields::default()
-        };
-        let body = Body::Copy(Source::Bytes(message.into()));
-        let prepared = inner.store.prepare(&name, body, &Envelope::new(&fields))?;
-        inner.commit(prepared)
-    }
-}
-
-/// Who was told of those who were given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// None was given up.
-    NoNeed,
-    /// The sender, or whoever stands in for him.
-    Sender,
-    /// Nobody can be told.
-    Nobody,
-}
-
-/// Who gets the bounce: the sender; for a bounce itself the postmaster, then root (IMail manual: a postmaster's mail that fails stays).
-fn reader(sender: &str, host: &str, failed: &[String]) -> Option<String> {
-    if !sender.is_empty() {
-        return Some(sender.to_owned());
-    }
-    let is_of = |user: &str| {
-        let prefix =
-            |address: &String| address.split('@').next().is_some_and(|l| l.eq_ignore_ascii_case(user));
-        failed.iter().any(prefix)
-    };
-    let next = ["postmaster", "root"].into_iter().rev().take_while(|user| !is_of(user)).last();
-    next.map(|user| format!("{user}@{host}"))
 }
 
 /// Why a message may not leave its sender's domain: the domain's largest outbound message (IMail manual 4-2 (2)), which never counts between
@@ -509,21 +462,6 @@ fn primary(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_told() {
-        let failed =
-            |addresses: &[&str]| -> Vec<String> { addresses.iter().map(|a| (*a).to_owned()).collect() };
-        for (sender, addresses, expected) in [
-            ("a@x", &["b@y"] as &[&str], Some("a@x")),
-            ("", &["b@y"], Some("postmaster@h")),
-            ("", &["Postmaster@h"], Some("root@h")),
-            ("", &["admin@z", "postmaster@h"], Some("root@h")),
-            ("", &["root@h"], None),
-        ] {
-            assert_eq!(reader(sender, "h", &failed(addresses)).as_deref(), expected, "{addresses:?}");
-        }
-    }
 
     #[test]
     fn when_it_is_given_up() {

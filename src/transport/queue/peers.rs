@@ -8,7 +8,7 @@ use crate::transport::remote::Route;
 use crate::transport::remote::client::Timeouts;
 use crate::transport::remote::resolver::{Exchanger, Resolver, Table};
 use crate::transport::trace::Origin;
-use crate::transport::{Arrival, Options, Transport};
+use crate::transport::{Arrival, Options, Recipient, Transport};
 use layout::disk::real::RealDisk;
 use layout::root::Root;
 use std::net::SocketAddr;
@@ -202,12 +202,17 @@ impl Ours {
             secure: false,
             authenticated: true,
             sender: sender.into(),
+            utf8: false,
         };
-        let recipients =
-            recipients.iter().map(|r| self.transport.recipient(&config, r, true).unwrap()).collect();
+        let taken = |address: &&str| {
+            let here = self.transport.recipient(&config, address, true, 0);
+            here.unwrap_or_else(|_| Recipient::elsewhere(address))
+        };
+        let recipients = recipients.iter().map(taken).collect();
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("Subject: x\r\n\r\n{body}").as_bytes());
-        let arrival = Arrival { origin, recipients, account: Some("mike@example.org".into()) };
+        let account = Some("mike@example.org".into());
+        let arrival = Arrival { origin, recipients, account, dsn: Default::default() };
         self.transport.accept(&config, arrival, incoming).await.unwrap();
     }
 
