@@ -85,6 +85,11 @@ async fn wishes_for_reports_go_to_those_who_understand_them() {
         ]
     );
     assert!(does_not.1.lock().unwrap().0.contains(&"RCPT TO:<a@no.example>".to_owned()));
+    // Whoever does not understand them leaves the report to us.
+    until("the report", || ours.inbox("mike").contains("Action: relayed")).await;
+    let inbox = ours.inbox("mike");
+    assert!(inbox.contains("Final-Recipient: rfc822; a@no.example"), "{inbox}");
+    assert!(!inbox.contains("yes.example") && inbox.matches("Action: ").count() == 1, "{inbox}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
