@@ -91,7 +91,10 @@ fn run(disk: &Arc<dyn Disk>, store: &Store, incoming: &Receiver<Job>) {
 }
 
 fn copy(outcome: &io::Result<()>) -> io::Result<()> {
-    outcome.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()))
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+    }
 }
 
 fn tell(answer: &SyncSender<io::Result<()>>, outcome: &io::Result<()>) {

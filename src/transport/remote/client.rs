@@ -35,6 +35,9 @@ use tokio_rustls::TlsConnector;
 /// The most recipients of one transaction: what every server must take (RFC 5321 §4.5.3.1.8), and few enough that the replies to commands
 /// that were sent together fit into what systems buffer.
 pub const RECIPIENTS_MAX: usize = 100;
+/// What a server without SMTPUTF8 does not get.
+const NO_UTF8: &str =
+    "550 5.6.7 the server does not take other than ASCII characters in addresses and headers (SMTPUTF8)";
 /// How much of a message is read at once.
 const PIECE: usize = 64 << 10;
 
@@ -152,13 +155,10 @@ pub struct Mail<'a> {
 }
 
 impl Mail<'_> {
-    fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.recipients.iter().map(|to| to.address.as_str()).chain([self.sender])
-    }
-
     /// Does only a server with SMTPUTF8 understand it? What its client said is not enough: many say it of every message.
     fn needs_utf8(&self) -> io::Result<bool> {
-        if !self.addresses().all(str::is_ascii) {
+        let is_ascii = |to: &To| to.address.is_ascii();
+        if !self.sender.is_ascii() || !self.recipients.iter().all(is_ascii) {
             return Ok(true);
         }
         let head = if self.utf8 { self.source.head()? } else { Vec::new() };
@@ -228,11 +228,9 @@ impl Client {
         let mut client = Client::over(Stream::Plain(stream), &peer);
         let greeting = client.reply(timeouts.command).await;
         let greeting = greeting.map_err(|e| Failed::io(Stage::Greeting, address, e))?;
-        // Another of the domain's servers may take what this one refuses as a whole, so this is never for ever.
-        if !greeting.is(2) {
-            return Err(Failed::Server(Problem { permanent: false, ..greeting.problem(Stage::Greeting) }));
-        }
-        client.hello(&peer).await.map_err(|e| Failed::io(Stage::Hello, address, e))??;
+        welcome(greeting, Stage::Greeting)?;
+        let reply = client.hello(&peer).await.map_err(|e| Failed::io(Stage::Hello, address, e))?;
+        welcome(reply, Stage::Hello)?;
         match peer.tls {
             Some(tls) if client.extensions.starttls => client.encrypt(&peer, tls).await,
             _ => Ok(client),
@@ -246,15 +244,13 @@ impl Client {
     }
 
     /// Says who we are, and learns what the server offers.
-    async fn hello(&mut self, peer: &Peer<'_>) -> io::Result<Result<(), Failed>> {
+    async fn hello(&mut self, peer: &Peer<'_>) -> io::Result<Reply> {
         let reply = self.command(&format!("EHLO {}\r\n", peer.name)).await?;
         if reply.is(2) {
             self.extensions = Extensions::parse(&reply.lines);
-            return Ok(Ok(()));
+            return Ok(reply);
         }
-        let reply = self.command(&format!("HELO {}\r\n", peer.name)).await?;
-        let refused = |reply: Reply| Problem { permanent: false, ..reply.problem(Stage::Hello) };
-        Ok(if reply.is(2) { Ok(()) } else { Err(Failed::Server(refused(reply))) })
+        self.command(&format!("HELO {}\r\n", peer.name)).await
     }
 
     /// Changes to TLS, and begins anew: what was said before may have been said by anybody (RFC 3207 §4.2). A server that offers it and then
@@ -279,7 +275,8 @@ impl Client {
         let used = client.stream.get_ref().encryption().unwrap_or_default();
         client.dialogue.event(&Event::Note(&format!("TLS {used}")));
         // A server that takes back the handshake shows it only now (RFC 8446 §2: the client finishes first).
-        client.hello(peer).await.map_err(Failed::Tls)??;
+        let reply = client.hello(peer).await.map_err(Failed::Tls)?;
+        welcome(reply, Stage::Hello)?;
         Ok(client)
     }
 
@@ -298,8 +295,34 @@ impl Client {
         self.used
     }
 
-    /// Sends a message; answers for each recipient in their order.
+    /// Sends a message; answers for each recipient in their order. One that this server cannot be told of does not keep it from the others.
     pub async fn send(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
+        let unfit: Vec<Option<Problem>> = mail.recipients.iter().map(|to| self.unfit(&to.address)).collect();
+        let fit = mail.recipients.iter().zip(&unfit).filter(|(_, unfit)| unfit.is_none());
+        let fit: Vec<To> = fit.map(|(to, _)| to.clone()).collect();
+        let outcomes = match fit.is_empty() {
+            true => Vec::new(),
+            false => self.send_to(Mail { recipients: &fit, ..mail }).await,
+        };
+        let mut outcomes = outcomes.into_iter();
+        let missing = || Err(Problem::passing(Stage::Recipient, "not tried"));
+        unfit
+            .into_iter()
+            .map(|unfit| unfit.map_or_else(|| outcomes.next().unwrap_or_else(missing), Err))
+            .collect()
+    }
+
+    /// Why this server cannot be told of an address.
+    fn unfit(&self, address: &str) -> Option<Problem> {
+        // Q files are edited by hand; what stands in one must not become a command.
+        if address.chars().any(|c| c.is_control() || matches!(c, '<' | '>')) {
+            let shown: String = address.chars().filter(|c| !c.is_control()).collect();
+            return Some(Problem::lasting(Stage::Policy, format!("553 5.1.3 {shown} is not an address")));
+        }
+        (!address.is_ascii() && !self.extensions.utf8).then(|| Problem::lasting(Stage::Policy, NO_UTF8))
+    }
+
+    async fn send_to(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
         self.used += 1;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(mail.recipients.len());
         let ended = self.transaction(mail, &mut outcomes).await;
@@ -308,7 +331,6 @@ impl Client {
             outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|o| *o = Err(problem.clone()));
             outcomes.resize(mail.recipients.len(), Err(problem));
         }
-        outcomes.resize(mail.recipients.len(), Err(Problem::passing(Stage::Recipient, "not tried")));
         outcomes
     }
 
@@ -371,18 +393,13 @@ impl Client {
 
     /// MAIL and the RCPTs, with what the server offers.
     fn envelope(&self, mail: &Mail<'_>) -> Result<Vec<String>, Problem> {
-        let refused = |text: String| Problem::lasting(Stage::Policy, text);
-        // Q files are edited by hand; what stands in one must not become a command.
-        let is_bad = |a: &&str| a.chars().any(|c| c.is_control() || matches!(c, '<' | '>'));
-        if let Some(bad) = mail.addresses().find(is_bad) {
-            let shown: String = bad.chars().filter(|c| !c.is_control()).collect();
-            return Err(refused(format!("553 5.1.3 {shown} is not an address")));
+        if let Some(problem) = self.unfit(mail.sender) {
+            return Err(problem);
         }
         let utf8 = mail.needs_utf8().map_err(|error| Problem::passing(Stage::Policy, error))?;
         let offered = self.extensions;
         if utf8 && !offered.utf8 {
-            let text = "550 5.6.7 the server does not take other than ASCII characters in addresses and headers (SMTPUTF8)";
-            return Err(refused(text.to_owned()));
+            return Err(Problem::lasting(Stage::Policy, NO_UTF8));
         }
         let wishes = offered.dsn.then_some(mail.dsn);
         let envid = wishes.map(|dsn| dsn.envid.as_str()).filter(|envid| is_envid(envid));
@@ -477,6 +494,14 @@ impl Client {
         let reply = within(timeout, Reply::read(&mut self.stream)).await?;
         self.dialogue.heard(&reply.lines);
         Ok(reply)
+    }
+}
+
+/// Another of the domain's servers may take what this one refuses as a whole, so this is never for ever.
+fn welcome(reply: Reply, stage: Stage) -> Result<(), Failed> {
+    match reply.is(2) {
+        true => Ok(()),
+        false => Err(Failed::Server(Problem { permanent: false, ..reply.problem(stage) })),
     }
 }
 

@@ -197,7 +197,8 @@ impl Remote {
             let outcomes = client.send(mail).await;
             // A server may have closed a connection that waited: then nothing was sent.
             let closed = |o: &Outcome| {
-                o.as_ref().is_err_and(|problem| !problem.permanent && problem.stage == Stage::Sender)
+                let at_once = |p: &Problem| !p.permanent && p.stage == Stage::Sender;
+                o.as_ref().is_err_and(|problem| at_once(problem) || problem.stage == Stage::Policy)
             };
             if client.is_usable() || !outcomes.iter().all(closed) {
                 keep(destination, client).await;
