@@ -27,7 +27,7 @@ mod usual;
 /// How long something may take that is awaited.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long other servers may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What a good server says to EHLO.
 const EHLO: &str = "250-peer\r\n250-PIPELINING\r\n250-SIZE 1000000\r\n250 8BITMIME";
 /// Two tries, and everything that is said in the log.

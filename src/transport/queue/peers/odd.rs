@@ -34,7 +34,7 @@ async fn fails_twice(script: Script, log: &str, bounce: &[&str]) -> (Vec<String>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_answers_slowly_gets_its_mail() {
-    let one_byte = Some(Duration::from_millis(2));
+    let one_byte = Some(Duration::from_millis(1));
     let (address, heard) = peer(Script { ehlo: EHLO, one_byte, ..Script::default() }).await;
     let ours = Ours::start(&[("peer.example", address)], Table::default(), TWO_TRIES);
     ours.send("mike@example.org", &["a@peer.example"], "text\r\n").await;
