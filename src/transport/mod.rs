@@ -16,6 +16,7 @@ pub mod queue;
 pub mod quota;
 pub mod remote;
 pub mod route;
+pub mod spooler;
 #[cfg(test)]
 mod testing;
 pub mod trace;
@@ -40,9 +41,11 @@ use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
 use notice::Case;
 use remote::client::Timeouts;
+use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
+use spooler::Spooler;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
@@ -61,6 +64,7 @@ struct Inner {
     hub: Arc<Hub>,
     log: Log,
     store: Store,
+    spooler: Spooler,
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
@@ -176,14 +180,16 @@ impl Transport {
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
         let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
-        let remote = Remote::new(resolver, routes, timeouts, port);
+        let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
+        let spooler = Spooler::start(&root, store.clone());
         let inner = Arc::new(Inner {
             live,
             hub,
             log,
             store,
+            spooler,
             ids,
             answers: answer::Memory::default(),
             requests: etrn::Requests::default(),
@@ -531,7 +537,7 @@ impl Inner {
     /// Accepts an item of the spool durably, and tells the queue.
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
-        self.store.commit(vec![prepared])?;
+        self.spooler.accept(prepared)?;
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
@@ -540,6 +546,15 @@ impl Inner {
     fn failed(&self, error: &io::Error) -> Refusal {
         tracing::error!(%error, "a message could not be stored");
         Refusal::NotStored
+    }
+
+    /// The dialogue with other servers about this message, if the admin wants to see it.
+    fn dialogue(&self, config: &Config, id: SpoolId) -> Dialogue {
+        let services = &config.registry.services;
+        match services.smtp.verbose_logging {
+            true => Dialogue::logged(&self.log, services.smtpd.log_to, id),
+            false => Dialogue::default(),
+        }
     }
 
     /// SMTP and its queue share one setting (manual 5).

@@ -5,8 +5,8 @@ use super::{Cause, wait};
 use crate::config::Config;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::incoming::MEMORY_MAX;
-use crate::transport::remote::client::{Mail, Problem, Stage};
-use crate::transport::remote::{Attempt, domain_of};
+use crate::transport::remote::client::{Mail, Problem, Stage, To};
+use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
 use crate::transport::{Inner, key};
 use layout::disk::Stamp;
@@ -48,6 +48,9 @@ pub(super) struct Verdict {
     pub(super) arrived: Vec<(String, Action)>,
 }
 
+/// The address in the envelope, and the one elsewhere that it leads to.
+type Onward = (String, To);
+
 /// All verdicts of a pass, by the address in the envelope.
 type Verdicts = HashMap<String, Verdict>;
 
@@ -58,7 +61,9 @@ pub(super) struct Pass<'a> {
     pub(super) id: SpoolId,
     pub(super) host: String,
     pub(super) sender: String,
+    /// What the sender wants to be told.
     pub(super) dsn: MessageDsn,
+    /// Did the client say SMTPUTF8?
     pub(super) utf8: bool,
     pub(super) source: Source,
     /// How long the message has been in the spool.
@@ -174,8 +179,8 @@ impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
         let trusted = envelope.auth_user().is_some();
-        // By domain: the address in the envelope, and the one the mail goes to.
-        let mut elsewhere: HashMap<String, Vec<(String, String)>> = HashMap::new();
+        let too_large = outbound_size(self.config, envelope, self.source.len());
+        let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
         let mut seen = HashSet::new();
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
@@ -194,10 +199,16 @@ impl Pass<'_> {
             };
             self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
             for target in routed.remote {
-                let domain = domain_of(&target).to_ascii_lowercase();
-                if seen.insert(target.to_lowercase()) {
-                    elsewhere.entry(domain).or_default().push((address.clone(), target));
+                if !seen.insert(target.to_lowercase()) {
+                    continue;
                 }
+                if let Some(why) = &too_large {
+                    self.verdicts.entry(address.clone()).or_default().failures.push(refused(&target, why));
+                    continue;
+                }
+                let to = To { address: target, dsn: recipient.dsn.clone() };
+                let domain = domain_of(&to.address).to_ascii_lowercase();
+                elsewhere.entry(domain).or_default().push((address.clone(), to));
             }
             let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
             self.store(&recipient, mailboxes).await;
@@ -254,15 +265,19 @@ impl Pass<'_> {
     }
 
     /// Sends the message to several domains at a time.
-    async fn send(&mut self, domains: Vec<(String, Vec<(String, String)>)>) {
+    async fn send(&mut self, domains: Vec<(String, Vec<Onward>)>) {
         let mut tasks = tokio::task::JoinSet::new();
         for (domain, pairs) in domains {
             let (inner, config, source) = (self.inner.clone(), self.config.clone(), self.source.clone());
-            let (host, sender, asked) = (self.host.clone(), self.sender.clone(), self.asked);
+            let (host, sender, force) = (self.host.clone(), self.sender.clone(), self.asked);
+            let (tries, dialogue) = (self.tries - 1, inner.dialogue(&config, self.id));
+            let (dsn, utf8) = (self.dsn.clone(), self.utf8);
             tasks.spawn(async move {
-                let recipients: Vec<String> = pairs.iter().map(|(_, target)| target.clone()).collect();
-                let mail = Mail { sender: &sender, recipients: &recipients, source: &source };
-                let attempt = inner.remote.deliver(&config, &host, mail, &domain, asked).await;
+                let recipients: Vec<To> = pairs.iter().map(|(_, to)| to.clone()).collect();
+                let mail =
+                    Mail { sender: &sender, recipients: &recipients, dsn: &dsn, utf8, source: &source };
+                let job = Job { config: &config, name: &host, domain: &domain, mail, tries, force, dialogue };
+                let attempt = inner.remote.deliver(&job).await;
                 (domain, pairs, attempt)
             });
         }
@@ -282,12 +297,12 @@ impl Pass<'_> {
     }
 
     /// Takes down what came of one domain.
-    fn sent_to(&mut self, domain: &str, pairs: Vec<(String, String)>, attempt: Attempt) {
+    fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
-                for (address, target) in pairs {
-                    self.verdicts.entry(address).or_default().left.push(target);
+                for (address, to) in pairs {
+                    self.verdicts.entry(address).or_default().left.push(to.address);
                 }
                 return;
             }
@@ -295,7 +310,7 @@ impl Pass<'_> {
         };
         self.tried = true;
         let delivered: Vec<&String> =
-            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, target), _)| target).collect();
+            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, to), _)| &to.address).collect();
         if let Some(first) = delivered.first() {
             self.sent = true;
             let (count, bytes) = (delivered.len(), self.source.len());
@@ -303,9 +318,11 @@ impl Pass<'_> {
             self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::RemoteDelivery(delivery));
         }
         let tries_max = self.config.registry.services.smtp.max_tries;
-        for ((address, target), outcome) in pairs.into_iter().zip(outcomes) {
+        for ((address, To { address: target, .. }), outcome) in pairs.into_iter().zip(outcomes) {
             let problem = match outcome {
-                Ok(()) => {
+                // The next server tells the sender.
+                Ok(taken) if taken.dsn => continue,
+                Ok(_) => {
                     let verdict = self.verdicts.entry(address).or_default();
                     verdict.arrived.push((target, Action::Relayed));
                     continue;
@@ -358,7 +375,7 @@ impl Pass<'_> {
                     done => done?,
                 }
                 if self.sent || bounced == Told::Sender {
-                    self.config.root().disk().sync_dir(self.inner.store.dir())?;
+                    self.inner.spooler.removed()?;
                 }
                 let status = if bounced == Told::Sender { Status::Bounced } else { Status::Done };
                 return Ok((status, Rest::Ended));
@@ -406,12 +423,29 @@ impl Pass<'_> {
     }
 }
 
+/// Why a message may not leave its sender's domain: the domain's largest outbound message (IMail manual 4-2 (2)), which never counts between
+/// users here. The size is that of the D file, in bytes.
+fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<String> {
+    let user = envelope.auth_user().filter(|user| user.contains('@')).unwrap_or_else(|| envelope.sender());
+    let domain = config.local_domain(domain_of(&user))?;
+    let max = domain.max_outbound_size;
+    let text = format!("552 5.3.4 {size} bytes are more than the {max} that may leave {}", domain.name);
+    (max != 0 && size > max).then_some(text)
+}
+
+/// A failure that was decided here. The reason stands behind the address, where parsers do not look for it.
+fn refused(target: &str, why: &str) -> Failure {
+    let failure = Failure::new(target, format!("undeliverable to {target} ({why})"));
+    Failure { reply: vec![why.to_owned()], ..failure }
+}
+
 /// The failure that a problem is: at once, or when the tries are used up.
 fn failure(target: &str, problem: &Problem, tries: u32, tries_max: u32) -> Option<Failure> {
     let failure = match (problem.permanent, problem.stage) {
         (false, _) if tries < tries_max => return None,
         (false, _) => Failure::tries_used_up(target, tries_max),
         (true, Stage::Lookup) => Failure::unknown_host(target),
+        (true, Stage::Policy) => refused(target, &problem.lines.join(" ")),
         (true, Stage::Recipient) => Failure::unknown_user(target),
         (true, _) => Failure::undeliverable(target),
     };
