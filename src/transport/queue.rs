@@ -208,6 +208,8 @@ impl Queue {
 }
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod peers;
 
 #[cfg(test)]

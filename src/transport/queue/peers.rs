@@ -23,25 +23,25 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// How a server behaves.
 #[derive(Clone, Copy, Default)]
-struct Script {
+pub(super) struct Script {
     /// The first line; empty: a good one.
-    greeting: &'static str,
+    pub(super) greeting: &'static str,
     /// The reply to EHLO; empty: it is not known.
-    ehlo: &'static str,
+    pub(super) ehlo: &'static str,
     /// Replies to lines that contain the first text, before all others.
-    answers: &'static [(&'static str, &'static str)],
+    pub(super) answers: &'static [(&'static str, &'static str)],
     /// Every byte of a reply in a packet of its own.
-    one_byte: bool,
+    pub(super) one_byte: bool,
     /// Close without a reply to the message.
-    drops: bool,
+    pub(super) drops: bool,
     /// Never say anything.
-    silent: bool,
+    pub(super) silent: bool,
 }
 
 /// What a server heard, line by line, and how many connections it had.
-type Heard = Arc<Mutex<(Vec<String>, usize)>>;
+pub(super) type Heard = Arc<Mutex<(Vec<String>, usize)>>;
 
-async fn peer(script: Script) -> (SocketAddr, Heard) {
+pub(super) async fn peer(script: Script) -> (SocketAddr, Heard) {
     peer_at("127.0.0.1:0".parse().unwrap(), script).await
 }
 
