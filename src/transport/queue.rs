@@ -69,8 +69,16 @@ enum Cause {
 enum Known {
     /// It waits for a worker, or has one.
     Working,
-    /// As it was last written or seen, when it is due, and the number of the look that found it last.
-    Resting(Stamp, Instant, u32),
+    /// Nothing is to be done now.
+    Resting {
+        /// Its Q file as it was last written or seen.
+        seen: Stamp,
+        due: Instant,
+        /// Its D file was missing: somebody may be copying it.
+        lone: bool,
+        /// The number of the look that found it last.
+        found: u32,
+    },
 }
 
 /// An item that is due.
@@ -145,16 +153,17 @@ impl Queue {
         items.sort_by_key(|item| item.stamp.modified);
         let (now, look) = (Instant::now(), self.looks);
         self.looks = look.wrapping_add(1);
-        for Item { name, stamp, .. } in items {
+        for Item { name, stamp, state, .. } in items {
             let cause = match self.known.get_mut(&name) {
                 Some(Known::Working) => continue,
-                Some(Known::Resting(seen, due, found)) if *seen == stamp && *due > now => {
+                Some(Known::Resting { lone: true, .. }) if state != State::LoneEnvelope => Cause::New,
+                Some(Known::Resting { seen, .. }) if *seen != stamp => Cause::Asked,
+                Some(Known::Resting { due, found, .. }) if *due > now => {
                     *found = look;
                     continue;
                 }
-                Some(Known::Resting(seen, ..)) if *seen == stamp => Cause::Timer,
+                Some(Known::Resting { .. }) => Cause::Timer,
                 None if look == 0 => Cause::Found,
-                Some(Known::Resting(..)) => Cause::Asked,
                 None => Cause::New,
             };
             self.known.insert(name.clone(), Known::Working);
@@ -165,7 +174,7 @@ impl Queue {
         // Those that were not found are gone.
         self.known.retain(|_, known| match known {
             Known::Working => true,
-            Known::Resting(_, _, found) => *found == look,
+            Known::Resting { found, .. } => *found == look,
         });
     }
 
@@ -198,9 +207,13 @@ impl Queue {
         };
         let count = &mut self.busy[usize::from(!first)];
         *count = count.saturating_sub(1);
+        let found = self.looks.wrapping_sub(1);
         match rest {
-            Rest::Until(stamp, due) => {
-                self.known.insert(name, Known::Resting(stamp, due, self.looks.wrapping_sub(1)));
+            Rest::Until(seen, due) => {
+                self.known.insert(name, Known::Resting { seen, due, lone: false, found });
+            }
+            Rest::Lone(seen, due) => {
+                self.known.insert(name, Known::Resting { seen, due, lone: true, found });
             }
             Rest::Ended => drop(self.known.remove(&name)),
         }
@@ -209,6 +222,8 @@ impl Queue {
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod local;
 #[cfg(test)]
 mod peers;
 

@@ -35,6 +35,8 @@ const EDITS_MAX: usize = 3;
 pub(super) enum Rest {
     /// It waits, with this stamp.
     Until(Stamp, Instant),
+    /// The same, but its D file is missing.
+    Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
 }
@@ -100,7 +102,9 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         return Ok(Rest::Ended);
     }
     let age = age(now, loaded.since);
-    let Some(source) = source else { return until(LONE_ENVELOPE_MAX.saturating_sub(age)) };
+    let Some(source) = source else {
+        return Ok(Rest::Lone(stamp, Instant::now() + LONE_ENVELOPE_MAX.saturating_sub(age)));
+    };
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }

@@ -222,7 +222,7 @@ impl Run<'_> {
                 let mut ways: Vec<After> = vec![After::Crash(Crash::Kill), After::Crash(Crash::PowerStrict)];
                 match failure {
                     Failure::Full | Failure::Error => ways = vec![After::GoingOn],
-                    _ => ways.extend((0..4).map(|seed| After::Crash(Crash::PowerMixed(n * 100 + seed)))),
+                    _ => ways.extend((0..2).map(|seed| After::Crash(Crash::PowerMixed(n * 100 + seed)))),
                 }
                 for after in ways {
                     self.peer.1.lock().unwrap().0.clear();
