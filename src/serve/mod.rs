@@ -53,6 +53,8 @@ pub struct Options {
     pub routes: Vec<String>,
     /// The resolver to ask.
     pub dns: Option<SocketAddr>,
+    /// How long a new message waits for a mailbox that another program holds.
+    pub lock_patience: Duration,
 }
 
 impl Options {
@@ -152,7 +154,7 @@ async fn serve(
     for note in &notes {
         say(&log, note);
     }
-    let hub = Hub::new(root.shared_disk());
+    let hub = Hub::with_patience(root.shared_disk(), options.lock_patience);
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
     let transport = Transport::start(&live, &hub, &log, sending(&options))?;
     for domain in transport.gateway_for(&live.now()) {
