@@ -123,6 +123,9 @@ pub enum ServeError {
 
 /// Serves until told to stop.
 pub fn run(options: Options) -> Result<(), ServeError> {
+    // What the logs are not the place for, or cannot take any more on a full disk. A program that has one already keeps it.
+    let warnings = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let _ = warnings.with_max_level(tracing::Level::WARN).try_init();
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;

@@ -241,12 +241,18 @@ impl Inner {
         if incoming.is_too_large() {
             return Err(Refusal::TooLarge);
         }
-        let (source, file) = incoming.finish().map_err(|error| self.failed(&error))?;
-        let begin = source.head().map_err(|error| self.failed(&error))?;
+        let id = arrival.origin.id;
+        let failed = |error: io::Error| {
+            tracing::error!(%error, "a message could not be stored");
+            let text = format!("not stored, the sender is asked to come again: {error}");
+            self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &Event::Refused(&text));
+            Refusal::NotStored
+        };
+        let (source, file) = incoming.finish().map_err(failed)?;
+        let begin = source.head().map_err(failed)?;
         if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
             return Err(Refusal::Hops);
         }
-        let id = arrival.origin.id;
         let name = ItemName::new(id, Kind::Mail);
         let data = self.store.path(Role::Data, &name).full();
         let received = Event::Received { data: &data, bytes: source.len() };
@@ -260,7 +266,7 @@ impl Inner {
                 return Err(Refusal::MailboxFull(first.clone()));
             }
             let returned = tokio::task::block_in_place(|| self.return_full(config, &arrival, &full, &source));
-            returned.map_err(|error| self.failed(&error))?;
+            returned.map_err(failed)?;
         }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
@@ -273,7 +279,7 @@ impl Inner {
         if !waiting.is_empty() {
             let stored =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
-            stored.map_err(|error| self.failed(&error))?;
+            stored.map_err(failed)?;
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
@@ -431,11 +437,6 @@ impl Inner {
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
-    }
-
-    fn failed(&self, error: &io::Error) -> Refusal {
-        tracing::error!(%error, "a message could not be stored");
-        Refusal::NotStored
     }
 
     /// SMTP and its queue share one setting (manual 5).
