@@ -7,8 +7,9 @@ use crate::session::testing::{user_files, write_tree};
 use crate::transport::remote::Route;
 use crate::transport::remote::client::Timeouts;
 use crate::transport::remote::resolver::{Exchanger, Resolver, Table};
+use crate::transport::testing::recipient;
 use crate::transport::trace::Origin;
-use crate::transport::{Arrival, Options, Recipient, Transport};
+use crate::transport::{Arrival, Options, Transport};
 use layout::disk::real::RealDisk;
 use layout::root::Root;
 use std::net::SocketAddr;
@@ -39,21 +40,21 @@ const TWO_TRIES: &str =
 #[derive(Clone, Copy, Default)]
 pub(super) struct Script {
     /// The first line; empty: a good one.
-    greeting: &'static str,
+    pub(super) greeting: &'static str,
     /// The reply to EHLO; empty: it is not known.
     pub(super) ehlo: &'static str,
     /// Replies to lines that contain the first text, before all others.
     pub(super) answers: &'static [(&'static str, &'static str)],
     /// Every byte of a reply in a packet of its own, with this pause behind it.
-    one_byte: Option<Duration>,
+    pub(super) one_byte: Option<Duration>,
     /// Close when a line begins like this, without a reply; `.` is the end of the message.
-    closes_at: &'static str,
+    pub(super) closes_at: &'static str,
     /// The same after the reply.
-    closes_after: &'static str,
+    pub(super) closes_after: &'static str,
     /// Never say anything.
-    silent: bool,
+    pub(super) silent: bool,
     /// What comes after the reply to STARTTLS.
-    tls: tls::Tls,
+    pub(super) tls: tls::Tls,
 }
 
 /// What a server heard, line by line, and how many connections it had.
@@ -205,10 +206,7 @@ impl Ours {
             sender: sender.into(),
             utf8: false,
         };
-        let taken = |address: &&str| {
-            let here = self.transport.recipient(&config, address, true, 0);
-            here.unwrap_or_else(|_| Recipient::elsewhere(address))
-        };
+        let taken = |address: &&str| recipient(&self.transport, &config, address, true).unwrap();
         let recipients = recipients.iter().map(taken).collect();
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("Subject: x\r\n\r\n{body}").as_bytes());
@@ -259,7 +257,7 @@ impl Ours {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !holds() {
         assert!(began.elapsed() < LIMIT, "waited in vain for {what}");
