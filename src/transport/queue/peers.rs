@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 mod odd;
+mod reports;
 mod rules;
 mod tls;
 mod usual;
