@@ -14,21 +14,7 @@ use support::server::Server;
 use support::tree::{Tree, assert_same_bytes};
 use support::{Run, finish};
 
-/// A command for a client, or `None` with a word if it is not there.
-fn client(name: &str) -> Option<Command> {
-    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).stdout(Stdio::null()).status();
-    if found.is_ok_and(|status| status.success()) {
-        return Some(Command::new(name));
-    }
-    assert!(std::env::var_os("CI").is_none(), "{name} is not installed: .ci/run installs it");
-    eprintln!("skipped: {name} is not installed");
-    None
-}
 
-/// A directory for a client's own files.
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
 
 fn write(path: &Path, text: &str) -> PathBuf {
     fs::write(path, text).unwrap();

@@ -9,11 +9,14 @@
     reason = "each test file uses a part, and panics report"
 )]
 
+pub mod client;
 pub mod imap;
 pub mod ini;
 pub mod pop3;
+pub mod postfix;
 pub mod sample;
 pub mod server;
+pub mod sink;
 pub mod smtp;
 pub mod tree;
 pub mod wire;
