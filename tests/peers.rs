@@ -171,8 +171,7 @@ fn each_reason_is_understood(format: &str) {
     let bounces = wait_for("all bounces", TRANSIT_LIMIT, || {
         let mut pop3 = server.pop3(SENDER.0, SENDER.1);
         let count = pop3.count() - SENDER.2;
-        let all: Vec<Vec<u8>> =
-            (1..=count).map(|n| pop3.block(&format!("RETR {}", SENDER.2 + n))).collect();
+        let all: Vec<Vec<u8>> = (1..=count).map(|n| pop3.block(&format!("RETR {}", SENDER.2 + n))).collect();
         pop3.quit();
         (count == expected.len()).then_some(all)
     });
