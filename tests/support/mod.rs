@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 /// before they give up, and say how long it took.
 pub const EDIT_LIMIT: Duration = Duration::from_secs(10);
 
+/// A debug build on a busy machine needs seconds to start; more means that something hangs.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+
 /// How often a condition is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 

@@ -3,20 +3,16 @@
 //! It delivers to mbox files by its own `virtual` agent and asks no name server. Only root can start one.
 
 use super::client::{client, found_or_skipped, succeed};
-use super::wait_for;
 use super::wire::Wire;
+use super::{START_LIMIT, wait_for};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 /// The domain whose users it has.
 pub const DOMAIN: &str = "peer.example.com";
-
-/// It needs a second or two; more means that it does not start.
-const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whom the mailboxes belong to: nobody, since `virtual` does not write as root.
 const OWNER: u32 = 65534;

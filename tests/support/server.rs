@@ -5,15 +5,12 @@ use super::pop3::Pop3;
 use super::smtp::Smtp;
 use super::tree::Tree;
 use super::wire::Wire;
-use super::{command, wait_for};
+use super::{START_LIMIT, command, wait_for};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
-
-/// A debug build on a busy machine needs seconds to start; more means that something hangs.
-const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long an orderly stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
