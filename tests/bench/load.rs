@@ -42,6 +42,11 @@ pub fn recipients(count: usize) -> Vec<String> {
     users().iter().take(count).map(|user| format!("{user}@{DOMAIN}")).collect()
 }
 
+/// The same; for none of them, somebody whose mail goes to the sink.
+pub fn recipients_or_elsewhere(count: usize) -> Vec<String> {
+    if count == 0 { vec![format!("somebody@{ELSEWHERE}")] } else { recipients(count) }
+}
+
 /// A new directory with the users.
 pub fn tree() -> Tree {
     let tree = Tree::empty();
@@ -240,21 +245,16 @@ pub fn memory_mb(pid: u32, field: &str) -> f64 {
     line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
-/// Lets `VmHWM`, the most memory that a process had, begin anew.
-pub fn forget_peak(pid: u32) {
-    fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-}
-
 /// Prints the head of a table of figures.
 pub fn print_head(name: &str) {
-    println!("\n{name}\n{:<54} {:>12} {:>10}", "", "measured", "target");
+    println!("\n{name}\n{:<62} {:>12} {:>10}", "", "measured", "target");
 }
 
 /// Prints a figure.
 pub fn print_figure(what: &str, measured: f64, unit: &str, target: Option<f64>) {
     let limit = target.map_or_else(String::new, |target| format!("<= {target}"));
     let verdict = if target.is_some_and(|target| measured > target) { "  MISSED" } else { "" };
-    println!("{:<54} {measured:>12.2} {limit:>10}{verdict}", format!("{what}, {unit}"));
+    println!("{:<62} {measured:>12.2} {limit:>10}{verdict}", format!("{what}, {unit}"));
 }
 
 /// A number among the arguments, behind those that cargo gives.

@@ -65,30 +65,20 @@ fn main() {
     let sink = Sink::start(&[]);
     let route = format!("{ELSEWHERE}={}", sink.address());
     let server = Server::start_with(&tree, Ports::reserve(), &["--route", &route]);
-    let elsewhere = [format!("somebody@{ELSEWHERE}")];
     let mut mailboxes = load::mailboxes(&tree);
-    let mut stored = 0;
+    let mut arrived = 0;
     load::print_head("Syncs, 20 connections, 4 KB messages");
-    for (what, recipients, reconnect) in [
-        ("into 10 mailboxes", load::recipients(USERS), false),
-        ("into 1 mailbox", load::recipients(1), false),
-        ("into 10 mailboxes, one message per connection", load::recipients(USERS), true),
+    for (what, users, reconnect, target) in [
+        ("into 10 mailboxes", USERS, false, Some(SYNCS_MAX)),
+        ("into 1 mailbox", 1, false, Some(SYNCS_MAX)),
+        ("into 10 mailboxes, one message per connection", USERS, true, Some(SYNCS_MAX)),
+        ("relayed to a sink", 0, false, None),
     ] {
+        let recipients = load::recipients_or_elsewhere(users);
         let strace = Strace::attach(server.pid());
         Load { messages: MESSAGES, size: SMALL, recipients: &recipients, reconnect }.send(server.address(25));
-        stored += MESSAGES;
-        load::wait_for_count(stored, || load::count_all(&mut mailboxes));
-        let syncs = strace.count() as f64 / MESSAGES as f64;
-        load::print_figure(what, syncs, "syncs per message", Some(SYNCS_MAX));
+        arrived += MESSAGES;
+        load::wait_for_count(arrived, || load::count_all(&mut mailboxes) + sink.taken());
+        load::print_figure(what, strace.count() as f64 / MESSAGES as f64, "syncs per message", target);
     }
-    let strace = Strace::attach(server.pid());
-    Load { messages: MESSAGES, size: SMALL, recipients: &elsewhere, reconnect: false }
-        .send(server.address(25));
-    load::wait_for_count(MESSAGES, || sink.taken());
-    load::print_figure(
-        "relayed to a sink",
-        strace.count() as f64 / MESSAGES as f64,
-        "syncs per message",
-        None,
-    );
 }

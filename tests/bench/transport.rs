@@ -71,10 +71,7 @@ struct Figures {
 
 impl Subject {
     fn measure(&mut self, kind: &Kind) -> Figures {
-        let recipients = match kind.users {
-            0 => vec![format!("somebody@{ELSEWHERE}")],
-            count => load::recipients(count),
-        };
+        let recipients = load::recipients_or_elsewhere(kind.users);
         let load = Load {
             messages: kind.messages,
             size: kind.size,
