@@ -77,7 +77,7 @@ impl Server {
         Server::start_with(tree, ports, &[])
     }
 
-    /// Starts with more arguments of `imaild serve`.
+    /// The same with further arguments.
     #[track_caller]
     pub fn start_with(tree: &Tree, ports: Ports, more: &[&str]) -> Server {
         let scratch = tempfile::tempdir().unwrap();
