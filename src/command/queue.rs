@@ -116,7 +116,7 @@ fn unknown(id: &str) -> CommandError {
 }
 
 /// The spool as it was when the command began.
-struct Spool {
+pub(super) struct Spool {
     root: Root,
     store: Store,
     items: Vec<Item>,
@@ -124,7 +124,7 @@ struct Spool {
 
 impl Spool {
     /// `None` if the directory has no spool yet.
-    fn open(root: &Root) -> Result<Option<Spool>, CommandError> {
+    pub(super) fn open(root: &Root) -> Result<Option<Spool>, CommandError> {
         if root.disk().stat(&root.spool()).is_err() {
             return Ok(None);
         }
@@ -132,6 +132,11 @@ impl Spool {
         let store = Store::new(root).map_err(CommandError::file(place.display()))?;
         let items = store.scan().map_err(CommandError::file(place.display()))?.items;
         Ok(Some(Spool { root: root.clone(), store, items }))
+    }
+
+    /// Everything in it.
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
     }
 
     /// The message that the administrator means.
@@ -160,7 +165,7 @@ impl Spool {
     }
 
     /// The envelope, wherever the item stands; an empty one if there is none.
-    fn envelope(&self, item: &Item) -> Envelope {
+    pub(super) fn envelope(&self, item: &Item) -> Envelope {
         let role = match item.state {
             State::Held => Role::Held,
             State::ArrivingEnvelope => Role::Arriving,
@@ -179,7 +184,8 @@ impl Spool {
             .or_else(|| self.file(Role::Data, item))
     }
 
-    fn size(&self, item: &Item, envelope: &Envelope) -> Option<u64> {
+    /// The size of its message, if that is there.
+    pub(super) fn size(&self, item: &Item, envelope: &Envelope) -> Option<u64> {
         Some(self.root.disk().stat(&self.data(item, envelope)?).ok()?.0.size)
     }
 
@@ -332,7 +338,7 @@ fn time(item: &Item) -> String {
 }
 
 /// Text from elsewhere, harmless for terminals.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
 }
 
