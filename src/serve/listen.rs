@@ -194,15 +194,22 @@ pub async fn accept(server: Arc<Server>, bound: Bound) {
 /// May this client talk to the service at all (manual 6-1-4, control access)? Says so in the log if not.
 fn is_admitted(server: &Server, protocol: Protocol, peer: IpAddr) -> bool {
     let config = server.live.now();
-    let (tag, settings) = protocol.service(&config.registry.services);
+    let (_, settings) = protocol.service(&config.registry.services);
     let admitted = match settings.access_mode {
         AccessMode::AllExcept => !listed(&settings.access_list, peer),
         AccessMode::NoneExcept => listed(&settings.access_list, peer),
     };
     if !admitted {
-        server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), &Event::Denied { peer });
+        log(server, protocol, peer, &Event::Denied { peer });
     }
     admitted
+}
+
+/// A line about a client that has no session.
+fn log(server: &Server, protocol: Protocol, peer: IpAddr, event: &Event<'_>) {
+    let config = server.live.now();
+    let (tag, settings) = protocol.service(&config.registry.services);
+    server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), event);
 }
 
 async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connection: Connection) {
@@ -212,6 +219,7 @@ async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connecti
     }
     let Some(_pass) = server.gate.enter(peer, Instant::now()) else {
         tracing::warn!(%peer, ?protocol, "too many connections from one address");
+        log(&server, protocol, peer, &Event::Disconnect("too many connections from this address"));
         // Behind TLS nobody hears it, and a handshake is work.
         if tls == Tls::OnRequest {
             connection.answer(protocol.busy());
@@ -222,7 +230,7 @@ async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connecti
     if tls == Tls::AtOnce
         && let Err(error) = connection.start_tls(&server.tls).await
     {
-        return tracing::debug!(%error, peer = %connection.peer(), "a TLS handshake failed");
+        return log(&server, protocol, peer, &Event::Disconnect(&format!("TLS failed: {error}")));
     }
     match protocol {
         Protocol::Smtp => crate::smtp::session(server, connection, false).await,

@@ -380,6 +380,13 @@ impl Inner {
         source: Source,
         file: Option<layout::spool::store::Incoming>,
     ) -> io::Result<()> {
+        for Waiting { address, original, .. } in &waiting {
+            if let Some(from) = original.as_ref().filter(|from| *from != address)
+                && config.local_domain(remote::domain_of(address)).is_none()
+            {
+                self.log(config, Tag::Smtp, name.id(), None, &Event::Forwarded { from, to: address });
+            }
+        }
         let fields = Fields {
             data: windows_path(config, &name.file(Role::Data)),
             host: arrival.origin.host.clone(),
@@ -422,6 +429,8 @@ impl Inner {
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
         self.store.commit(vec![prepared])?;
+        let queue = self.store.path(Role::Queued, &name).full();
+        self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
@@ -429,7 +438,15 @@ impl Inner {
 
     fn failed(&self, error: &io::Error) -> Refusal {
         tracing::error!(%error, "a message could not be stored");
+        self.log.note(&format!("a message could not be stored, its sender is told to come again: {error}"));
         Refusal::NotStored
+    }
+
+    /// With Verbose Logging, why the queue does what it does.
+    fn explain(&self, config: &Config, id: SpoolId, text: impl FnOnce() -> String) {
+        if config.registry.services.smtp.verbose_logging {
+            self.log(config, Tag::Smtp, id, None, &Event::Note(&text()));
+        }
     }
 
     /// SMTP and its queue share one setting (manual 5).

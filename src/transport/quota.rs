@@ -141,7 +141,9 @@ impl Inner {
         };
         let mail = write(host, &to, &failures, original, Local::now(), id.connection())?;
         let prepared = self.prepare_own(config, id, Kind::Bounce, host, &to, mail)?;
-        self.commit(prepared)
+        self.commit(prepared)?;
+        self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Bounced { id, to: &to });
+        Ok(())
     }
 }
 

@@ -76,6 +76,8 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
         Err(SpoolError::Busy(_) | SpoolError::Gone(_)) => Rest::Ended,
         Err(error) => {
             tracing::warn!(%error, item = %name, "an item of the spool could not be worked on");
+            let text = format!("{name} could not be worked on: {error}");
+            inner.log(&inner.live.now(), Tag::Smtp, name.id(), None, &Event::Note(&text));
             let stamp = inner.live.now().root().disk().stat(&inner.store.path(Role::Queued, name));
             stamp.map_or(Rest::Ended, |(stamp, _)| Rest::Until(stamp, Instant::now() + ODD_FOR))
         }
@@ -91,6 +93,9 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
         tokio::task::block_in_place(|| claim.finish())?;
+        let why = if source.is_none() { "its message is missing" } else { "it has no recipients" };
+        let text = format!("removed {name} from the spool: {why}");
+        inner.log(&config, Tag::Smtp, name.id(), None, &Event::Note(&text));
         return Ok(Rest::Ended);
     }
     let age = Duration::from_nanos(now.saturating_sub(loaded.since).max(0) as u64);
@@ -103,6 +108,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     if let (Cause::Found, Some(tries)) = (cause, before) {
         let left = wait(settings, tries).saturating_sub(age);
         if !left.is_zero() {
+            explain_pause(inner, &config, name.id(), left);
             return until(left);
         }
     }
@@ -122,6 +128,10 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
+    let count = envelope.recipients().len();
+    inner.explain(&config, name.id(), || {
+        format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
+    });
     pass.deliver(&envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
     if matches!(status, Status::Requeued) && pass.tried {
@@ -129,8 +139,20 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         let event = Event::Requeuing { queue: &queue, tries: pass.tries, tries_max };
         inner.log(&config, Tag::Smtp, name.id(), None, &event);
     }
+    if let Rest::Until(_, due) = rest {
+        explain_pause(inner, &config, name.id(), due.saturating_duration_since(Instant::now()));
+    }
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Finished { queue: &queue, status });
     Ok(rest)
+}
+
+/// With Verbose Logging, when an item is tried next.
+fn explain_pause(inner: &Inner, config: &Config, id: SpoolId, pause: Duration) {
+    inner.explain(config, id, || {
+        // An item that is kept until somebody touches it waits for years.
+        let due = chrono::Duration::from_std(pause).ok().map(|pause| chrono::Local::now() + pause);
+        due.map_or_else(String::new, |due| format!("next try {}", due.format("%Y-%m-%d %H:%M:%S")))
+    });
 }
 
 /// An item in our hands.
@@ -178,6 +200,7 @@ impl Pass<'_> {
                     continue;
                 }
             };
+            self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
             self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
             for target in routed.remote {
                 let domain = domain_of(&target).to_ascii_lowercase();
@@ -267,6 +290,9 @@ impl Pass<'_> {
     fn sent_to(&mut self, domain: &str, pairs: Vec<(String, String)>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
+                self.inner.explain(self.config, self.id, || {
+                    format!("{domain} is not tried now: it did not answer a short while ago, or it is busy with others")
+                });
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
                 for (address, target) in pairs {
                     self.verdicts.entry(address).or_default().left.push(target);
@@ -397,11 +423,12 @@ impl Pass<'_> {
             self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Note(text));
             return Ok(Told::Nobody);
         };
-        self.commit_bounce(&reader, &failures)?;
+        let id = self.commit_bounce(&reader, &failures)?;
+        self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Bounced { id, to: &reader });
         Ok(Told::Sender)
     }
 
-    fn commit_bounce(&self, reader: &str, failures: &[Failure]) -> io::Result<()> {
+    fn commit_bounce(&self, reader: &str, failures: &[Failure]) -> io::Result<SpoolId> {
         let Pass { inner, config, host, source, .. } = self;
         let id = inner.ids.own()?;
         let name = ItemName::new(id, Kind::Bounce);
@@ -420,7 +447,7 @@ impl Pass<'_> {
         };
         let body = Body::Copy(Source::Bytes(message.into()));
         let prepared = inner.store.prepare(&name, body, &Envelope::new(&fields))?;
-        inner.commit(prepared)
+        inner.commit(prepared).map(|()| id)
     }
 }
 
@@ -447,6 +474,14 @@ fn reader(sender: &str, host: &str, failed: &[String]) -> Option<String> {
     };
     let next = ["postmaster", "root"].into_iter().rev().take_while(|user| !is_of(user)).last();
     next.map(|user| format!("{user}@{host}"))
+}
+
+/// Where an address leads, for Verbose Logging.
+fn whereabouts(address: &str, routed: &Routed) -> String {
+    let mailboxes = routed.mailboxes.iter().map(|target| format!("{target:?}"));
+    let elsewhere = routed.remote.iter().chain(&routed.waiting).cloned();
+    let all: Vec<String> = mailboxes.chain(elsewhere).collect();
+    format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
 }
 
 /// The failure that a problem is: at once, or when the tries are used up.
