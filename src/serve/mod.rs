@@ -190,12 +190,12 @@ async fn serve(
     let mut sessions = tokio::task::JoinSet::new();
     let ports: Vec<Port> = listeners.iter().map(listen::Bound::port).chain(log_server.ports).collect();
     let sockets = ports.iter().map(describe).collect::<Vec<_>>().join(", ");
-    for bound in listeners {
-        sessions.spawn(listen::accept(server.clone(), bound));
-    }
     let services =
         Service::ALL.into_iter().filter(|service| options.runs(*service) && *service != Service::Web);
     let board = Board::start(&root, services.map(Service::word).collect(), ports, &log);
+    for bound in listeners {
+        sessions.spawn(listen::accept(server.clone(), bound));
+    }
     log.note(&format!("imaild {} is ready: {sockets}", env!("CARGO_PKG_VERSION")));
     // Scripts and tests wait for this line.
     println!("imaild is ready: {sockets}");
