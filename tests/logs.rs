@@ -105,6 +105,7 @@ fn a_message_is_followed_by_its_id() {
         trail(&tree, &id).iter().any(|l| l.starts_with("finished")).then_some(())
     });
     run("imaild", &["queue", "retry", &id, "--root", tree.text()]).expect_code(0);
+    assert!(trail(&tree, &id).contains(&format!("{id}.SMD was told to be tried now by imaild queue")));
     wait_for("the second try", LIMIT, || {
         (trail(&tree, &id).iter().filter(|line| line.starts_with("finished")).count() == 2).then_some(())
     });

@@ -4,18 +4,24 @@
 //! is how the queue knows that somebody wants a try: a running server tries at once, one that starts later tries everything anyway.
 //! Holding renames the Q file to `HQ...`, a name that IMail does not know and leaves alone.
 //!
+//! What is done stands in the log of the day, as a line of the message, if SMTP logs to the sys file.
+//!
 //! # Failure
 //! Each message is worked on by itself; those that failed are named with the reason, and the exit code is 1.
 //!
 //! # Limits
 //! `show` prints the message's header only; [`SHOWN_RECIPIENTS`] recipients in a line of `list`.
 
-use super::{CommandError, DataDirectory, Outcome, print};
+use super::{CommandError, DataDirectory, Outcome, give_to_owner, print};
+use crate::config::Config;
+use crate::logs::{self, Log};
 use chrono::{DateTime, Local};
 use clap::{Args, Subcommand};
 use layout::limits::HEADER_MAX;
+use layout::logline::{self, Event, FileKind, Tag};
 use layout::mbx::header;
 use layout::path::TreePath;
+use layout::registry::store;
 use layout::root::Root;
 use layout::spool::id::{Found, Role, recognize};
 use layout::spool::qfile::{ENVELOPE_MAX, Envelope};
@@ -84,31 +90,68 @@ impl Queue {
                 print(&spool.show(spool.find(&id)?)?);
                 Ok(Outcome::Done)
             }
-            QueueCommand::Retry(Several { directory, ids }) => each(&directory, &ids, Spool::retry),
-            QueueCommand::Hold(Several { directory, ids }) => each(&directory, &ids, Spool::hold),
-            QueueCommand::Release(Several { directory, ids }) => each(&directory, &ids, Spool::release),
-            QueueCommand::Delete(Several { directory, ids }) => each(&directory, &ids, Spool::delete),
+            QueueCommand::Retry(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::retry, "told to be tried now")
+            }
+            QueueCommand::Hold(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::hold, "held back")
+            }
+            QueueCommand::Release(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::release, "released")
+            }
+            QueueCommand::Delete(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::delete, "removed")
+            }
         }
     }
 }
 
-/// Does the work for each message, and says at the end which failed.
+/// Does the work for each message, writes down what was done, and says at the end which failed. `done` is the log's word for the work.
 fn each(
     directory: &DataDirectory,
     ids: &[String],
     work: fn(&Spool, &Item) -> Result<(), CommandError>,
+    done: &str,
 ) -> Result<Outcome, CommandError> {
-    let spool = Spool::open(&directory.open()?)?;
+    let root = directory.open()?;
+    let spool = Spool::open(&root)?;
     let one = |id: &String| {
         let spool = spool.as_ref().ok_or_else(|| unknown(id))?;
-        work(spool, spool.find(id)?)
+        let item = spool.find(id)?;
+        work(spool, item).map(|()| item)
     };
+    let (worked, failed): (Vec<_>, Vec<_>) = ids.iter().map(one).partition(Result::is_ok);
+    let items: Vec<&Item> = worked.into_iter().flatten().collect();
+    write_down(&root, &items, done);
     let failed: Vec<String> =
-        ids.iter().filter_map(|id| one(id).err()).map(|error| error.to_string()).collect();
+        failed.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
     match failed.is_empty() {
         true => Ok(Outcome::Done),
         false => Err(CommandError::Refused(failed.join("\nimaild: "))),
     }
+}
+
+/// A line for each message in the log of the day. Without a registry nobody knows where that is.
+fn write_down(root: &Root, items: &[&Item], done: &str) {
+    let Ok(loaded) = store::load(root) else { return };
+    let config = Config::new(root, loaded.registry);
+    if items.is_empty() {
+        return;
+    }
+    let dir = logs::directory(&config);
+    let log = Log::start(root, {
+        let dir = dir.clone();
+        move || dir.clone()
+    });
+    let to = config.registry.services.smtpd.log_to;
+    for item in items {
+        let text = format!("{} was {done} by imaild queue", item.name);
+        log.event(to, Tag::Smtp, item.name.id(), None, &Event::Note(&text));
+    }
+    log.flush();
+    // The server must be able to go on with the file.
+    let file = root.find(&dir, &logline::file_of(FileKind::System, Local::now().naive_local()));
+    let _ = give_to_owner(root, &[dir, file]);
 }
 
 fn unknown(id: &str) -> CommandError {

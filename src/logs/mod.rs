@@ -25,7 +25,7 @@ mod writer;
 pub use tally::Tally;
 pub use writer::Writer;
 
-use crate::config::Live;
+use crate::config::{Config, Live};
 use chrono::Local;
 use client::Client;
 use layout::logline::{self, Event, FileKind, Tag};
@@ -40,6 +40,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The most lines that wait for the disk, or for the log server.
 pub const WAITING_MAX: usize = 100_000;
 
+/// The file of the log server.
+pub fn server_file(live: &Arc<Live>) -> Writer {
+    Writer::start(live.now().root(), FileKind::Server, live_directory(live))
+}
+
 /// Where log lines go.
 #[derive(Clone)]
 pub struct Log {
@@ -53,7 +58,7 @@ impl Log {
     /// on this machine, unless the registry names the port.
     pub fn start_for(live: &Arc<Live>, port_offset: u16) -> Log {
         let client = Client::start(live.clone(), port_offset);
-        let file = Writer::start(live.now().root(), FileKind::System, directory(live));
+        let file = Writer::start(live.now().root(), FileKind::System, live_directory(live));
         Log { file, client: Some(client), tally: Arc::default() }
     }
 
@@ -100,13 +105,15 @@ impl Log {
 }
 
 /// The directory of the logs, as the registry in force says.
-pub fn directory(live: &Arc<Live>) -> impl Fn() -> TreePath + Send + 'static {
+fn live_directory(live: &Arc<Live>) -> impl Fn() -> TreePath + Send + 'static {
     let live = live.clone();
-    move || {
-        let config = live.now();
-        let named = config.registry.global.log_dir.as_deref();
-        named.and_then(|dir| config.paths.resolve(config.root(), dir)).unwrap_or_else(|| config.root().logs())
-    }
+    move || directory(&live.now())
+}
+
+/// The directory of the logs: `LogDir`, or `logs` in the IMail directory (manual 5).
+pub fn directory(config: &Config) -> TreePath {
+    let named = config.registry.global.log_dir.as_deref();
+    named.and_then(|dir| config.paths.resolve(config.root(), dir)).unwrap_or_else(|| config.root().logs())
 }
 
 /// Lines that were lost, counted for one way out of this process.

@@ -27,7 +27,6 @@ use crate::transport::remote::resolver::Resolver;
 use crate::transport::{self, Transport};
 use board::{Board, Port};
 use layout::disk::real::RealDisk;
-use layout::logline::FileKind;
 use layout::registry::store::StoreError;
 use layout::root::{Root, RootError};
 use std::io;
@@ -160,26 +159,9 @@ async fn serve(
     (listeners, log_sockets): (Vec<listen::Bound>, Vec<listen::BoundLog>),
 ) -> Result<(), ServeError> {
     let log = Log::start_for(&live, options.port_offset);
-    if options.services.contains(&Service::Web) {
-        say(&log, "there is no web service in this version yet: \"web\" in --services does nothing");
-    }
-    for note in &notes {
-        say(&log, note);
-    }
     let hub = Hub::new(root.shared_disk());
-    let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
-    let transport = Transport::start(&live, &hub, &log, sending(&options))?;
-    for domain in transport.gateway_for(&live.now()) {
-        say(&log, &format!("mail for {domain} is taken from anyone, because a route names it"));
-    }
-    relay::warnings(&live.now().registry).iter().for_each(|text| say(&log, text));
-    let tls = tls::start(&live, {
-        let log = log.clone();
-        move |text: &str| say(&log, text)
-    })?;
-    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls));
-
-    let log_server = LogServer::start(&root, &live, log_sockets)?;
+    let server = start(&options, &live, &notes, &hub, &log)?;
+    let log_server = LogServer::start(&live, log_sockets)?;
     let watcher = Watcher::start(live, {
         let log = log.clone();
         move |text: &str| say(&log, text)
@@ -220,6 +202,33 @@ async fn serve(
     Ok(())
 }
 
+/// Puts the server together, and says what the admin should know of the settings.
+fn start(
+    options: &Options,
+    live: &Arc<Live>,
+    notes: &[String],
+    hub: &Arc<Hub>,
+    log: &Log,
+) -> Result<Arc<Server>, ServeError> {
+    if options.services.contains(&Service::Web) {
+        say(log, "there is no web service in this version yet: \"web\" in --services does nothing");
+    }
+    for note in notes {
+        say(log, note);
+    }
+    let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
+    let transport = Transport::start(live, hub, log, sending(options))?;
+    for domain in transport.gateway_for(&live.now()) {
+        say(log, &format!("mail for {domain} is taken from anyone, because a route names it"));
+    }
+    relay::warnings(&live.now().registry).iter().for_each(|text| say(log, text));
+    let tls = tls::start(live, {
+        let log = log.clone();
+        move |text: &str| say(&log, text)
+    })?;
+    Ok(Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls)))
+}
+
 /// A port in the line that says that the server is ready.
 fn describe(port: &Port) -> String {
     let over = if port.tls { " over TLS" } else { "" };
@@ -235,11 +244,11 @@ struct LogServer {
 }
 
 impl LogServer {
-    fn start(root: &Root, live: &Arc<Live>, sockets: Vec<listen::BoundLog>) -> io::Result<LogServer> {
+    fn start(live: &Arc<Live>, sockets: Vec<listen::BoundLog>) -> io::Result<LogServer> {
         let (mut tasks, mut ports, mut writer) = (tokio::task::JoinSet::new(), Vec::new(), None);
         for listen::BoundLog { socket, address } in sockets {
-            let start = || Writer::start(root, FileKind::Server, logs::directory(live));
-            let (writer, traffic) = (writer.get_or_insert_with(start).clone(), Arc::<Traffic>::default());
+            let writer = writer.get_or_insert_with(|| logs::server_file(live)).clone();
+            let traffic = Arc::<Traffic>::default();
             let (socket, live) = (tokio::net::UdpSocket::from_std(socket)?, live.clone());
             let (counted, own) = (traffic.clone(), own_addresses());
             tasks.spawn(logs::server::receive(socket, writer, counted, move || live.now(), own));

@@ -339,3 +339,38 @@ impl Write for Blocking<'_> {
         runtime.block_on(connection.flush())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_said_is_kept_for_the_log() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut connection = Connection::new(listener.accept().await.unwrap().0).unwrap();
+        connection.answer("before\r\n");
+        assert!(connection.take_said(true).is_empty(), "nobody wanted to know");
+        connection.answer("one\r\n");
+        assert_eq!(connection.take_said(true), ["one"]);
+        connection.answer("two\r\n");
+        connection.flush().await.unwrap();
+        connection.answer("three\r\nfour\r\n");
+        assert_eq!(connection.take_said(true), ["two", "three", "four"], "sent or not");
+        connection.flush().await.unwrap();
+        assert!(connection.take_said(false).is_empty());
+        connection.answer("five\r\n");
+        assert!(!connection.keeps_said() && connection.take_said(false).is_empty());
+    }
+
+    #[test]
+    fn of_long_answers_begin_and_end_are_kept() {
+        let mut said = b"+OK\r\n".to_vec();
+        for _ in 0..100 {
+            keep_ends(&mut said, &[b'x'; 1000]);
+        }
+        keep_ends(&mut said, b"\r\nt1 OK done\r\n");
+        assert_eq!(said.len(), 2 * SAID_MAX);
+        assert!(said.starts_with(b"+OK\r\nx") && said.ends_with(b"x\r\nt1 OK done\r\n"));
+    }
+}
