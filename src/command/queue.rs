@@ -17,13 +17,14 @@ use crate::config::Config;
 use crate::logs::{self, Log};
 use chrono::{DateTime, Local};
 use clap::{Args, Subcommand};
+use layout::disk::Kind;
 use layout::limits::HEADER_MAX;
 use layout::logline::{self, Event, FileKind, Tag};
 use layout::mbx::header;
 use layout::path::TreePath;
 use layout::registry::store;
 use layout::root::Root;
-use layout::spool::id::{Found, Role, recognize};
+use layout::spool::id::{Found, ItemName, Role, recognize};
 use layout::spool::qfile::{ENVELOPE_MAX, Envelope};
 use layout::spool::store::{Item, SpoolError, State, Store};
 use std::fmt::Write as _;
@@ -203,8 +204,14 @@ impl Spool {
         }
     }
 
-    fn file(&self, role: Role, item: &Item) -> Option<TreePath> {
-        self.root.file_in(self.store.dir(), &item.name.file(role))
+    /// A file of an item. As it is spelled first: a search for other spellings lists the directory, which changes all the time while mail
+    /// comes in.
+    fn file(&self, role: Role, name: &ItemName) -> Option<TreePath> {
+        let exact = self.store.path(role, name);
+        match self.root.disk().stat(&exact) {
+            Ok((_, Kind::File)) => Some(exact),
+            _ => self.root.file_in(self.store.dir(), &name.file(role)),
+        }
     }
 
     /// The envelope, wherever the item stands; an empty one if there is none.
@@ -214,17 +221,18 @@ impl Spool {
             State::ArrivingEnvelope => Role::Arriving,
             _ => Role::Queued,
         };
-        let bytes = self.file(role, item).and_then(|path| self.root.disk().read(&path, ENVELOPE_MAX).ok());
+        let bytes =
+            self.file(role, &item.name).and_then(|path| self.root.disk().read(&path, ENVELOPE_MAX).ok());
         bytes.map(|bytes| Envelope::parse(&bytes)).unwrap_or_default()
     }
 
     /// The D file: the one that the envelope names, else that of the item's own name.
     fn data(&self, item: &Item, envelope: &Envelope) -> Option<TreePath> {
-        let named =
-            envelope.data_file().filter(|name| matches!(recognize(name), Some(Found::Item(Role::Data, _))));
-        named
-            .and_then(|name| self.root.file_in(self.store.dir(), &name))
-            .or_else(|| self.file(Role::Data, item))
+        let named = match envelope.data_file().as_deref().and_then(recognize) {
+            Some(Found::Item(Role::Data, name)) => self.file(Role::Data, &name),
+            _ => None,
+        };
+        named.or_else(|| self.file(Role::Data, &item.name))
     }
 
     /// The size of its message, if that is there.
@@ -346,7 +354,7 @@ impl Spool {
 
     /// The envelope first gets the name of one that is arriving, so that nobody delivers the message if it ends here.
     fn delete_held(&self, item: &Item) -> Result<(), SpoolError> {
-        let held = self.file(Role::Held, item).ok_or_else(|| SpoolError::Gone(item.name.clone()))?;
+        let held = self.file(Role::Held, &item.name).ok_or_else(|| SpoolError::Gone(item.name.clone()))?;
         self.root.disk().rename(&held, &self.store.path(Role::Arriving, &item.name))?;
         self.store.discard(&item.name)
     }
