@@ -91,11 +91,7 @@ fn a_message_is_followed_by_its_id() {
     set(&tree, &[(SMTP, "VerboseLogging", "1")]);
     let peer = peer(&["451 4.3.0 not now", "550 5.1.1 nobody of that name"]);
     let route = format!("example.net={peer}");
-    let server = Server::start_with(
-        &tree,
-        Ports::reserve(),
-        &["--services", "smtp,queue,pop3,imap", "--route", &route],
-    );
+    let server = Server::start_with(&tree, Ports::reserve(), &["--route", &route]);
     let mut smtp = server.smtp();
     smtp.deliver("suzuki@mail.example.jp", &["bob@example.net"], &mail("followed"));
     smtp.quit();
@@ -221,7 +217,7 @@ fn debug_messages_show_commands_and_replies_without_secrets() {
 fn the_log_server_writes_its_file() {
     let tree = Tree::quiet();
     set(&tree, &[(POP3, "LogTo", "LogServer"), (GLOBAL, "LogServer", "127.0.0.1")]);
-    let server = Server::start_with(&tree, Ports::reserve(), &["--services", "smtp,queue,pop3,imap,log,web"]);
+    let server = Server::start_with(&tree, Ports::reserve(), &["--services", "log,web"]);
     assert!(server.output().contains("there is no web service in this version yet"), "{}", server.output());
     server.pop3("mike", "rocks").quit();
     let line = wait_for_line(&tree, "log", "logon success for mike");

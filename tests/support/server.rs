@@ -74,10 +74,10 @@ impl Server {
     /// Starts on given ports, for a restart at the same place.
     #[track_caller]
     pub fn start_on(tree: &Tree, ports: Ports) -> Server {
-        Server::start_with(tree, ports, &["--services", "smtp,queue,pop3,imap"])
+        Server::start_with(tree, ports, &[])
     }
 
-    /// Starts with these arguments; the three mail services must be among those it runs.
+    /// The same with further arguments.
     #[track_caller]
     pub fn start_with(tree: &Tree, ports: Ports, more: &[&str]) -> Server {
         let scratch = tempfile::tempdir().unwrap();
@@ -86,7 +86,7 @@ impl Server {
         let offset = ports.offset.to_string();
         let mut serve = command("imaild");
         serve.args(["serve", "--root", tree.text(), "--bind", "127.0.0.1", "--port-offset", &offset]);
-        serve.args(more);
+        serve.args(["--services", "smtp,queue,pop3,imap"]).args(more);
         serve.stdout(file.try_clone().unwrap()).stderr(file);
         let child = serve.spawn().expect("imaild starts");
         let mut server = Server { child, ports, output, logs: tree.path("logs"), _scratch: scratch };
