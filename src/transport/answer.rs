@@ -24,6 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Local, NaiveDate};
 use layout::disk::Open;
 use layout::limits::SETTINGS_FILE_MAX;
+use layout::logline::{Event, Tag};
 use layout::mbx::compose::Source;
 use layout::mbx::header;
 use layout::path::TreePath;
@@ -277,6 +278,8 @@ impl Inner {
     ) {
         if let Err(error) = self.try_answer(config, target, sender, recipient, source) {
             tracing::warn!(%error, ?target, "an automatic answer could not be sent");
+            self.log
+                .note(&format!("an automatic answer of {target:?} to <{sender}> could not be sent: {error}"));
         }
     }
 
@@ -351,6 +354,8 @@ impl Inner {
         let id = self.ids.own()?;
         let mail = compose(&from, sender, text, head, Local::now(), id.0);
         let prepared = self.prepare_own(config, id, Kind::Mail, &target.domain, sender, mail)?;
+        let text = format!("automatic answer of {from} to <{sender}>");
+        self.log(config, Tag::Smtp, id, None, &Event::Note(&text));
         self.commit(prepared)
     }
 }

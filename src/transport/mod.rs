@@ -295,8 +295,8 @@ impl Arrival {
 
     /// The message, for notices about it.
     fn case<'a>(&'a self, source: &'a Source) -> Case<'a> {
-        let Origin { host, sender, utf8, .. } = &self.origin;
-        Case { host, sender, dsn: &self.dsn, utf8: *utf8, source }
+        let Origin { id, host, sender, utf8, .. } = &self.origin;
+        Case { id: *id, host, sender, dsn: &self.dsn, utf8: *utf8, source }
     }
 }
 
@@ -506,6 +506,13 @@ impl Inner {
         source: Source,
         file: Option<layout::spool::store::Incoming>,
     ) -> io::Result<()> {
+        for Waiting { address, original, .. } in &waiting {
+            if let Some(from) = original.as_ref().filter(|from| *from != address)
+                && config.local_domain(remote::domain_of(address)).is_none()
+            {
+                self.log(config, Tag::Smtp, name.id(), None, &Event::Forwarded { from, to: address });
+            }
+        }
         let fields = Fields {
             data: windows_path(config, &name.file(Role::Data)),
             host: arrival.origin.host.clone(),
@@ -550,9 +557,18 @@ impl Inner {
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
         self.spooler.accept(prepared)?;
+        let queue = self.store.path(Role::Queued, &name).full();
+        self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
+    }
+
+    /// With Verbose Logging, why the queue does what it does.
+    fn explain(&self, config: &Config, id: SpoolId, text: impl FnOnce() -> String) {
+        if config.registry.services.smtp.verbose_logging {
+            self.log(config, Tag::Smtp, id, None, &Event::Note(&text()));
+        }
     }
 
     /// The dialogue with other servers about this message, if the admin wants to see it.

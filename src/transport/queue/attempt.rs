@@ -90,6 +90,8 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
         Err(SpoolError::Busy(_) | SpoolError::Gone(_)) => Rest::Ended,
         Err(error) => {
             tracing::warn!(%error, item = %name, "an item of the spool could not be worked on");
+            let text = format!("{name} could not be worked on: {error}");
+            inner.log(&inner.live.now(), Tag::Smtp, name.id(), None, &Event::Note(&text));
             let stamp = inner.live.now().root().disk().stat(&inner.store.path(Role::Queued, name));
             stamp.map_or(Rest::Ended, |(stamp, _)| Rest::Until(stamp, Instant::now() + ODD_FOR))
         }
@@ -110,6 +112,9 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
         tokio::task::block_in_place(|| claim.finish())?;
+        let why = if source.is_none() { "its message is missing" } else { "it has no recipients" };
+        let text = format!("removed {name} from the spool: {why}");
+        inner.log(&config, Tag::Smtp, name.id(), None, &Event::Note(&text));
         return Ok(Rest::Ended);
     }
     let age = age(now, loaded.since);
@@ -140,12 +145,19 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
+    let count = envelope.recipients().len();
+    inner.explain(&config, name.id(), || {
+        format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
+    });
     pass.deliver(&envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
     if matches!(status, Status::Requeued) && pass.tried {
         let tries_max = settings.max_tries;
         let event = Event::Requeuing { queue: &queue, tries: pass.tries, tries_max };
         inner.log(&config, Tag::Smtp, name.id(), None, &event);
+    }
+    if let Rest::Until(_, due) = rest {
+        explain_pause(inner, &config, name.id(), due.saturating_duration_since(Instant::now()));
     }
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Finished { queue: &queue, status });
     Ok(rest)
@@ -157,11 +169,24 @@ fn not_yet(inner: &Inner, config: &Config, name: &ItemName) -> Result<Option<Res
     let Some(tries) = envelope.tries() else { return Ok(None) };
     let age = age(config.root().disk().now(), resting_since(&stamp));
     let left = wait(&config.registry.services.smtp, tries).saturating_sub(age);
-    Ok((!left.is_zero()).then(|| Rest::Until(stamp, Instant::now() + left)))
+    if left.is_zero() {
+        return Ok(None);
+    }
+    explain_pause(inner, config, name.id(), left);
+    Ok(Some(Rest::Until(stamp, Instant::now() + left)))
 }
 
 fn age(now: i64, since: i64) -> Duration {
     Duration::from_nanos(now.saturating_sub(since).max(0) as u64)
+}
+
+/// With Verbose Logging, when an item is tried next.
+fn explain_pause(inner: &Inner, config: &Config, id: SpoolId, pause: Duration) {
+    inner.explain(config, id, || {
+        // An item that is kept until somebody touches it waits for years.
+        let due = chrono::Duration::from_std(pause).ok().map(|pause| chrono::Local::now() + pause);
+        due.map_or_else(String::new, |due| format!("next try {}", due.format("%Y-%m-%d %H:%M:%S")))
+    });
 }
 
 /// An item in our hands.
@@ -214,6 +239,7 @@ impl Pass<'_> {
                     continue;
                 }
             };
+            self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
             self.verdicts.entry(address.clone()).or_default();
             for target in routed.waiting {
                 if seen.insert(target.to_lowercase()) {
@@ -369,6 +395,9 @@ impl Pass<'_> {
     fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
+                self.inner.explain(self.config, self.id, || {
+                    format!("{domain} is not tried now: it did not answer a short while ago, or it is busy with others")
+                });
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
                 for (address, to) in pairs {
                     self.verdicts.entry(address).or_default().left.push(to.address);
@@ -510,6 +539,14 @@ fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<Stri
 fn refused(target: &str, why: &str) -> Failure {
     let failure = Failure::new(target, format!("undeliverable to {target} ({why})"));
     Failure { reply: vec![why.to_owned()], ..failure }
+}
+
+/// Where an address leads, for Verbose Logging.
+fn whereabouts(address: &str, routed: &Routed) -> String {
+    let mailboxes = routed.mailboxes.iter().map(|target| format!("{target:?}"));
+    let elsewhere = routed.remote.iter().chain(&routed.waiting).cloned();
+    let all: Vec<String> = mailboxes.chain(elsewhere).collect();
+    format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
 }
 
 /// The failure that a problem is: at once, or when the tries are used up.
