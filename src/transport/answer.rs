@@ -312,6 +312,7 @@ impl Inner {
                 data: windows_path(config, &name.file(Role::Data)),
                 host: target.domain.clone(),
                 sender: sender.to_owned(),
+                utf8: !sender.is_ascii() || !to.iter().all(|address| address.is_ascii()),
                 recipients: to.iter().map(|address| Waiting::new(address)).collect(),
                 ..Fields::default()
             };

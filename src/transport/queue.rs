@@ -19,6 +19,7 @@
 //! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 
 mod attempt;
+mod tell;
 
 use super::Inner;
 use attempt::Rest;
@@ -129,11 +130,15 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
 }
 
 impl Queue {
-    /// An item that this process put into the spool.
+    /// An item that this process put into the spool, or that somebody asks for.
     fn add(&mut self, name: ItemName) {
-        if self.known.insert(name.clone(), Known::Working).is_none() {
-            self.first.push_back(Due { name, cause: Cause::New });
-        }
+        let cause = match self.known.get(&name) {
+            Some(Known::Working) => return,
+            Some(Known::Resting { .. }) => Cause::Asked,
+            None => Cause::New,
+        };
+        self.known.insert(name.clone(), Known::Working);
+        self.first.push_back(Due { name, cause });
     }
 
     /// Lists the spool for what is due, and for what others put there.

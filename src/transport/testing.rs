@@ -1,8 +1,9 @@
 //! What tests of this module share.
 
+use super::route::Unroutable;
 use super::trace::Origin;
-use super::{Arrival, Options, Transport};
-use crate::config::Live;
+use super::{Arrival, Options, Recipient, Refusal, Transport};
+use crate::config::{Config, Live};
 use crate::logs::Log;
 use crate::mailbox::Hub;
 use layout::disk::real::RealDisk;
@@ -30,6 +31,19 @@ MaxMsgs=dword:00000064
 both=small,large
 ; end of registry.ini, keep this line last
 ";
+
+/// A recipient as the SMTP service takes it: whoever logged in may send to other domains.
+pub(super) fn recipient(
+    transport: &Transport,
+    config: &Config,
+    address: &str,
+    login: bool,
+) -> Result<Recipient, Refusal> {
+    match transport.recipient(config, address, login, 0) {
+        Err(Refusal::Recipient(_, Unroutable::NotLocal(_))) if login => Ok(Recipient::elsewhere(address)),
+        other => other,
+    }
+}
 
 /// A transport on a directory of its own, without a queue runner.
 pub(super) struct Server {
@@ -75,7 +89,7 @@ impl Server {
         let config = self.live.now();
         let mut recipients = Vec::new();
         for address in to {
-            match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login)) {
+            match tokio::task::block_in_place(|| recipient(&self.transport, &config, address, login)) {
                 Ok(recipient) => recipients.push(recipient),
                 Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
             }
@@ -93,11 +107,13 @@ impl Server {
             secure: false,
             authenticated: login,
             sender: from.into(),
+            utf8: false,
         };
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("{header}\r\n").as_bytes());
         incoming.write(&vec![b'x'; size]);
-        let arrival = Arrival { origin, recipients, account: login.then(|| from.to_owned()) };
+        let account = login.then(|| from.to_owned());
+        let arrival = Arrival { origin, recipients, account, dsn: Default::default() };
         match self.transport.accept(&config, arrival, incoming).await {
             Ok(()) => "taken".to_owned(),
             Err(why) => format!("DATA {}", crate::smtp::reply::refusal(&why)),
