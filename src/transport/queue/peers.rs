@@ -241,7 +241,9 @@ impl Ours {
     /// Waits until the first try is over, and asks for another one as an admin does: by a touch of the Q file.
     async fn touch(&self) {
         self.logs("status=3").await;
-        let (path, _) = self.queued().pop().unwrap();
+        // A report about it may wait as well; that was not tried yet.
+        let tried = self.queued().into_iter().find(|(_, content)| content.contains("\nT"));
+        let (path, _) = tried.unwrap();
         let file = std::fs::File::options().append(true).open(path).unwrap();
         file.set_modified(std::time::SystemTime::now()).unwrap();
     }
