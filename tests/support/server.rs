@@ -86,9 +86,7 @@ impl Server {
         let offset = ports.offset.to_string();
         let mut serve = command("imaild");
         serve.args(["serve", "--root", tree.text(), "--bind", "127.0.0.1", "--port-offset", &offset]);
-        let services: &[&str] =
-            if more.contains(&"--services") { &[] } else { &["--services", "smtp,queue,pop3,imap"] };
-        serve.args(services).args(more);
+        serve.args(["--services", "smtp,queue,pop3,imap"]).args(more);
         serve.stdout(file.try_clone().unwrap()).stderr(file);
         let child = serve.spawn().expect("imaild starts");
         let mut server = Server { child, ports, output, logs: tree.path("logs"), _scratch: scratch };

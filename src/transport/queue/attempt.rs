@@ -9,13 +9,13 @@ use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, key, mailbox_address};
+use crate::transport::{Inner, Letter, Placed, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::spool::dsn::MessageDsn;
-use layout::spool::id::{ItemName, Role};
+use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::{Envelope, Recipient};
 use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
 use std::collections::{HashMap, HashSet};
@@ -74,10 +74,12 @@ pub(super) struct Pass<'a> {
     /// The number of this try.
     tries: u32,
     asked: bool,
+    /// Did a user's settings send this message on?
+    forwarded: bool,
     pub(super) verdicts: Verdicts,
     /// Was anything really tried?
     pub(super) tried: bool,
-    /// Did another server or a program get a message?
+    /// Did another server, a program, or another item of the spool get the message?
     sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
@@ -138,6 +140,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         waited,
         tries: before.unwrap_or(0).saturating_add(1),
         asked: cause == Cause::Asked,
+        forwarded: name.extension().eq_ignore_ascii_case(Origin::Forward.extension()),
         verdicts: Verdicts::new(),
         tried: false,
         sent: false,
@@ -220,7 +223,7 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
 impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
-        let trusted = envelope.auth_user().is_some();
+        let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
         let mut seen = HashSet::new();
@@ -289,20 +292,21 @@ impl Pass<'_> {
         // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
         let name = |own: String| if single { address.clone() } else { own };
         let Pass { inner, config, id, sender, source, .. } = self;
-        let (copies, full) = tokio::task::block_in_place(|| {
-            let (mut copies, mut full) = (Vec::new(), Vec::new());
+        let letter = Letter { sender, recipient: &shown, id: *id, source, sent_on: self.forwarded };
+        let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
+        tokio::task::block_in_place(|| {
             for target in &mailboxes {
-                let message = inner.message(sender, source, &shown, *id);
-                if inner.has_room_for(config, target, &message) || inner.has_copy(target, *id) {
-                    copies.push(inner.submit(config, target, message, &shown, *id));
-                } else {
-                    full.push(name(mailbox_address(config, target)));
+                match inner.place(config, target, letter) {
+                    Placed::UnderWay(copy) => copies.push(copy),
+                    Placed::SentOn => sent_on = true,
+                    Placed::PutOff(waiting) => left.push(waiting),
+                    Placed::Full => full.push(name(mailbox_address(config, target))),
                 }
             }
-            (copies, full)
         });
-        let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
+        left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
         self.tried = true;
+        self.sent |= sent_on;
         if left.is_empty() && full.is_empty() {
             self.delivered(address);
         }
