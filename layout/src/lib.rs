@@ -16,5 +16,6 @@ pub mod registry;
 pub mod root;
 pub mod rules;
 pub mod spool;
+pub mod syslog;
 pub mod text;
 pub mod user;

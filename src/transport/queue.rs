@@ -19,6 +19,7 @@
 //! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 
 mod attempt;
+mod tell;
 
 use super::Inner;
 use attempt::Rest;
@@ -64,13 +65,33 @@ enum Cause {
     Timer,
 }
 
+impl Cause {
+    /// For the log.
+    fn text(self) -> &'static str {
+        match self {
+            Cause::New => "it is new",
+            Cause::Asked => "its Q file was touched or written anew",
+            Cause::Found => "it was there when the server started",
+            Cause::Timer => "its time has come",
+        }
+    }
+}
+
 /// What we remember of an item.
 #[derive(Clone, Copy, Debug)]
 enum Known {
     /// It waits for a worker, or has one.
     Working,
-    /// As it was last written or seen, when it is due, and the number of the look that found it last.
-    Resting(Stamp, Instant, u32),
+    /// Nothing is to be done now.
+    Resting {
+        /// Its Q file as it was last written or seen.
+        seen: Stamp,
+        due: Instant,
+        /// Its D file was missing: somebody may be copying it.
+        lone: bool,
+        /// The number of the look that found it last.
+        found: u32,
+    },
 }
 
 /// An item that is due.
@@ -121,11 +142,15 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
 }
 
 impl Queue {
-    /// An item that this process put into the spool.
+    /// An item that this process put into the spool, or that somebody asks for.
     fn add(&mut self, name: ItemName) {
-        if self.known.insert(name.clone(), Known::Working).is_none() {
-            self.first.push_back(Due { name, cause: Cause::New });
-        }
+        let cause = match self.known.get(&name) {
+            Some(Known::Working) => return,
+            Some(Known::Resting { .. }) => Cause::Asked,
+            None => Cause::New,
+        };
+        self.known.insert(name.clone(), Known::Working);
+        self.first.push_back(Due { name, cause });
     }
 
     /// Lists the spool for what is due, and for what others put there.
@@ -137,7 +162,10 @@ impl Queue {
         });
         let mut items = match listing {
             Ok(listing) => listing.items,
-            Err(error) => return tracing::warn!(%error, "the spool could not be read"),
+            Err(error) => {
+                self.inner.log.note(&format!("the spool could not be read: {error}"));
+                return tracing::warn!(%error, "the spool could not be read");
+            }
         };
         // A claim may be left over: whoever tries to take it finds out.
         let ours = |item: &Item| matches!(item.state, State::Waiting | State::Claimed | State::LoneEnvelope);
@@ -145,16 +173,17 @@ impl Queue {
         items.sort_by_key(|item| item.stamp.modified);
         let (now, look) = (Instant::now(), self.looks);
         self.looks = look.wrapping_add(1);
-        for Item { name, stamp, .. } in items {
+        for Item { name, stamp, state, .. } in items {
             let cause = match self.known.get_mut(&name) {
                 Some(Known::Working) => continue,
-                Some(Known::Resting(seen, due, found)) if *seen == stamp && *due > now => {
+                Some(Known::Resting { lone: true, .. }) if state != State::LoneEnvelope => Cause::New,
+                Some(Known::Resting { seen, .. }) if *seen != stamp => Cause::Asked,
+                Some(Known::Resting { due, found, .. }) if *due > now => {
                     *found = look;
                     continue;
                 }
-                Some(Known::Resting(seen, ..)) if *seen == stamp => Cause::Timer,
+                Some(Known::Resting { .. }) => Cause::Timer,
                 None if look == 0 => Cause::Found,
-                Some(Known::Resting(..)) => Cause::Asked,
                 None => Cause::New,
             };
             self.known.insert(name.clone(), Known::Working);
@@ -165,7 +194,7 @@ impl Queue {
         // Those that were not found are gone.
         self.known.retain(|_, known| match known {
             Known::Working => true,
-            Known::Resting(_, _, found) => *found == look,
+            Known::Resting { found, .. } => *found == look,
         });
     }
 
@@ -192,21 +221,32 @@ impl Queue {
             // It stays "working", so that what made one worker fail is not tried again at once; the next start tries it.
             Err(error) => {
                 tracing::error!(%error, "a delivery broke off");
+                self.inner
+                    .log
+                    .note("a delivery broke off: its message stays in the spool until the next start");
                 self.busy.iter_mut().for_each(|count| *count = count.saturating_sub(1));
                 return;
             }
         };
         let count = &mut self.busy[usize::from(!first)];
         *count = count.saturating_sub(1);
+        let found = self.looks.wrapping_sub(1);
         match rest {
-            Rest::Until(stamp, due) => {
-                self.known.insert(name, Known::Resting(stamp, due, self.looks.wrapping_sub(1)));
+            Rest::Until(seen, due) => {
+                self.known.insert(name, Known::Resting { seen, due, lone: false, found });
+            }
+            Rest::Lone(seen, due) => {
+                self.known.insert(name, Known::Resting { seen, due, lone: true, found });
             }
             Rest::Ended => drop(self.known.remove(&name)),
         }
     }
 }
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod local;
 #[cfg(test)]
 mod peers;
 

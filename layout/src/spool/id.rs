@@ -373,9 +373,7 @@ mod tests {
 
     #[test]
     fn names_of_every_age_and_case() {
-        let item = |role, stem: &str, extension: &str| {
-            Some(Found::Item(role, ItemName { stem: stem.into(), extension: extension.into() }))
-        };
+        let item = |role, stem: &str, extension: &str| Some(Found::Item(role, ItemName::of(stem, extension)));
         let stem = |role, stem: &str| Some(Found::Stem(role, stem.into()));
         for (name, expected) in [
             ("D28de0018025017cd.SMD", item(Role::Data, "28de0018025017cd", "SMD")),
@@ -416,9 +414,9 @@ mod tests {
                 assert_eq!(recognize(&name.file(role)), Some(Found::Stem(role, name.stem().into())));
             }
         }
-        let old = ItemName { stem: "0B63aa8048c".into(), extension: "GSC".into() };
+        let old = ItemName::of("0B63aa8048c", "GSC");
         assert_eq!(old.id(), SpoolId(0x00b6_3aa8_048c));
-        let odd = |stem: &str| ItemName { stem: stem.into(), extension: "SMD".into() }.id();
+        let odd = |stem: &str| ItemName::of(stem, "SMD").id();
         assert_eq!(odd("test-1"), odd("TEST-1"));
         assert_ne!(odd("test-1"), odd("test-2"));
     }

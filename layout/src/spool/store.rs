@@ -421,12 +421,12 @@ impl Store {
     pub fn commit(&self, mut all: Vec<Prepared>) -> io::Result<()> {
         let mut set = SyncSet::default();
         all.iter().for_each(|prepared| prepared.files(&mut set));
-        set.flush(&*self.disk, &self.dir)?;
+        set.flush(&*self.disk)?;
         let mut done = all.iter_mut().try_for_each(Prepared::publish);
         if done.is_ok() {
             let mut set = SyncSet::default();
             set.dir(self.dir.clone());
-            done = set.flush(&*self.disk, &self.dir);
+            done = set.flush(&*self.disk);
         }
         if done.is_err() {
             // One that cannot be taken back is delivered though it was refused; the sender's next try makes it two.
