@@ -14,12 +14,12 @@ use crate::config::files::{Files, Reader};
 use crate::message::{charset, header, text};
 use layout::path::TreePath;
 use layout::rules::{
-    Area, Condition, EXAMINED_MAX, Joiner, Line, Rule, Target, header_value, parse, rul_text,
+    Area, Condition, EXAMINED_MAX, Joiner, Line, OUTBOUND, Rule, Target, header_value, outbound, parse,
+    rul_text,
 };
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The rules files, as they are now.
 #[derive(Default)]
@@ -32,6 +32,10 @@ pub struct Rules {
 pub struct Hit {
     /// Where the message goes.
     pub target: Target,
+    /// The number of the rule's line.
+    pub line: usize,
+    /// That line.
+    pub rule: String,
     /// The value of `X-IMail-Rule`.
     pub header: String,
 }
@@ -44,13 +48,16 @@ impl Rules {
 
     /// The first rule of a file that matches.
     pub fn first(&self, config: &Config, dir: &TreePath, name: &str, message: &Examined) -> Option<Hit> {
-        let lines = self.of(config, dir, name);
-        let rules = lines.iter().filter_map(|line| match line {
-            Line::Rule(rule) => Some(rule),
-            Line::Odd { .. } => None,
-        });
-        rules.into_iter().find_map(|rule| matches(rule, message))
+        first_of(&self.of(config, dir, name), message)
     }
+}
+
+/// The first of these rules that matches.
+pub fn first_of(lines: &[Line], message: &Examined) -> Option<Hit> {
+    lines.iter().find_map(|line| match line {
+        Line::Rule(rule) => matches(rule, message),
+        Line::Odd { .. } => None,
+    })
 }
 
 /// Reads a rules file with the `.rul` files that it names: beside it, else in the IMail directory (help and Japanese help differ).
@@ -64,7 +71,10 @@ fn read(config: &Config, reader: &mut Reader<'_>, dir: &TreePath, name: &str) ->
         let bytes = dirs.iter().find_map(|dir| reader.borrow_mut().read(dir, &name).ok().flatten());
         bytes.map(|bytes| rul_text(&bytes, code_page))
     };
-    let lines = parse(&bytes, code_page, &rul);
+    let mut lines = parse(&bytes, code_page, &rul);
+    if name == OUTBOUND {
+        lines = outbound(lines);
+    }
     for line in &lines {
         if let Line::Odd { number, why } = line {
             tracing::warn!(%dir, name, line = number, %why, "a rule is not understood and not applied");
@@ -77,8 +87,8 @@ fn read(config: &Config, reader: &mut Reader<'_>, dir: &TreePath, name: &str) ->
 pub struct Examined {
     bytes: Vec<u8>,
     header_end: usize,
-    header: OnceCell<String>,
-    body: OnceCell<String>,
+    header: OnceLock<String>,
+    body: OnceLock<String>,
 }
 
 impl Examined {
@@ -86,7 +96,7 @@ impl Examined {
     pub fn new(message: &[u8]) -> Examined {
         let bytes = message[..message.len().min(EXAMINED_MAX)].to_vec();
         let header_end = header::header_length(&bytes);
-        Examined { bytes, header_end, header: OnceCell::new(), body: OnceCell::new() }
+        Examined { bytes, header_end, header: OnceLock::new(), body: OnceLock::new() }
     }
 
     fn decoded_header(&self) -> &str {
@@ -136,6 +146,8 @@ fn matches(rule: &Rule, message: &Examined) -> Option<Hit> {
     }
     holds.then(|| Hit {
         target: rule.target.clone(),
+        line: rule.number,
+        rule: rule.text.clone(),
         header: header_value(rule, matched.as_deref().unwrap_or_default()),
     })
 }

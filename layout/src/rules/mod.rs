@@ -106,6 +106,8 @@ pub enum Target {
 /// A rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
+    /// The number of its line in the file, from 1.
+    pub number: usize,
     /// The line as it stands in the file.
     pub text: String,
     /// The conditions, each with how it is joined to those before it; the first one's joiner is `And`. They are taken from left to right:
@@ -144,6 +146,9 @@ pub enum RuleError {
     /// The target is no address.
     #[error("{0:?} is not an address")]
     Address(String),
+    /// The target is a mailbox, in rules for what goes out.
+    #[error("an outbound rule sends mail to an address or to NUL, not into a mailbox")]
+    Outbound,
     /// Too many conditions.
     #[error("a rule has {CONDITIONS_MAX} conditions at most")]
     TooMany,
@@ -165,7 +170,7 @@ pub fn parse(bytes: &[u8], code_page: CodePage, rul: &dyn Fn(&str) -> Option<Str
     let mut found = Vec::new();
     for (index, line) in lines.filter(|(_, line)| !line.is_empty()) {
         let parsed = match found.len() < RULES_MAX {
-            true => rule(line, rul),
+            true => rule(index + 1, line, rul),
             false => Err(RuleError::TooLong),
         };
         let too_long = parsed.as_ref().err() == Some(&RuleError::TooLong);
@@ -180,13 +185,24 @@ pub fn parse(bytes: &[u8], code_page: CodePage, rul: &dyn Fn(&str) -> Option<Str
     found
 }
 
+/// The lines of a file of outbound rules: mail that leaves can be sent to another address or thrown away, and that is all.
+pub fn outbound(lines: Vec<Line>) -> Vec<Line> {
+    let judged = |line| match line {
+        Line::Rule(Rule { number, target: Target::Mailbox(_), .. }) => {
+            Line::Odd { number, why: RuleError::Outbound }
+        }
+        line => line,
+    };
+    lines.into_iter().map(judged).collect()
+}
+
 /// The text of a `.rul` file: alternatives in one line, in parentheses or not (IMail 2006 help; the Japanese help of version 10).
 pub fn rul_text(bytes: &[u8], code_page: CodePage) -> String {
     let (text, _) = text::decode(bytes, code_page);
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-fn rule(line: &str, rul: &dyn Fn(&str) -> Option<String>) -> Result<Rule, RuleError> {
+fn rule(number: usize, line: &str, rul: &dyn Fn(&str) -> Option<String>) -> Result<Rule, RuleError> {
     let mut rest = match line.strip_prefix('<').and_then(|named| named.split_once('>')) {
         Some((_, rest)) => rest.trim_start(),
         None => line,
@@ -203,7 +219,7 @@ fn rule(line: &str, rul: &dyn Fn(&str) -> Option<String>) -> Result<Rule, RuleEr
             End::Target => break,
         }
     }
-    Ok(Rule { text: line.to_owned(), conditions, target: target(rest)? })
+    Ok(Rule { number, text: line.to_owned(), conditions, target: target(rest)? })
 }
 
 /// What follows the text of a condition.
