@@ -11,6 +11,7 @@
 
 use crate::config::Config;
 use crate::config::files::{Files, Reader};
+use crate::message::header::Address;
 use crate::message::{charset, header, text};
 use layout::path::TreePath;
 use layout::rules::{
@@ -118,11 +119,19 @@ impl Examined {
                 found(&charset::decode_header(field.value)).or_else(|| raw(&value))
             })
         };
+        // "Equals" means the address too (not known; chosen, since people give an address there).
+        let address = |name: &[u8]| {
+            let named = header::fields(&self.bytes).filter(|field| field.is(name) && condition.whole);
+            named.flat_map(|field| header::addresses(field.value)).find_map(|address| match address {
+                Address::Mailbox { local, domain, .. } => raw(&[&*local, b"@", &*domain].concat()),
+                _ => None,
+            })
+        };
         match condition.area {
-            Area::From => field(b"From"),
+            Area::From => field(b"From").or_else(|| address(b"From")),
             Area::Subject => field(b"Subject"),
-            Area::Sender => field(b"Sender"),
-            Area::To => field(b"To"),
+            Area::Sender => field(b"Sender").or_else(|| address(b"Sender")),
+            Area::To => field(b"To").or_else(|| address(b"To")),
             Area::Header => found(self.decoded_header()).or_else(|| raw(raw_header)),
             Area::Body => found(self.decoded_body()).or_else(|| raw(raw_body)),
         }
@@ -194,6 +203,21 @@ mod tests {
             }
         }
         assert!(hit("s~Weekly", PLAIN).is_some() && hit("s~weekly", PLAIN).is_none());
+    }
+
+    #[test]
+    fn an_address_equals_too() {
+        for (line, expected) in [
+            ("F=boss@example\\.com", true),
+            ("F!=BOSS@example.com", false),
+            ("f=Boss@example.com", false),
+            ("T=b@example\\.jp", true),
+            ("N=robot@.*", true),
+            ("F=boss@example", false),
+            ("S=boss@example\\.com", false),
+        ] {
+            assert_eq!(hit(line, PLAIN).is_some(), expected, "{line}");
+        }
     }
 
     #[test]

@@ -74,7 +74,9 @@ impl<T: Default> Files<T> {
         let before = self.with(|held| {
             let held = held.get_mut(&place)?;
             let fresh = held.looked.elapsed() < LOOK_EVERY;
-            held.looked = Instant::now();
+            if !fresh {
+                held.looked = Instant::now();
+            }
             Some((fresh, held.value.clone(), held.sources.clone()))
         });
         if let Some((fresh, value, sources)) = &before
@@ -117,6 +119,24 @@ fn stamp(root: &Root, (dir, name): &Place) -> Option<Stamp> {
 mod tests {
     use super::*;
     use layout::disk::real::RealDisk;
+
+    #[test]
+    fn a_value_that_is_always_in_use_is_looked_at_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(Arc::new(RealDisk::new()), dir.path());
+        let files = Files::<usize>::default();
+        let length = || {
+            let value = files.get(&root, root.top(), "a.txt", |reader| {
+                Ok(reader.read(root.top(), "a.txt")?.map_or(0, |bytes| bytes.len()))
+            });
+            // Two looks, so that a look before the time is over does not put the next one off.
+            files.with(|all| all.values_mut().for_each(|held| held.looked -= LOOK_EVERY / 2));
+            *value
+        };
+        assert_eq!(length(), 0);
+        std::fs::write(dir.path().join("a.txt"), "one").unwrap();
+        assert_eq!([length(), length()], [0, 3]);
+    }
 
     #[test]
     fn a_value_follows_all_of_its_files() {

@@ -242,3 +242,111 @@ pub(super) fn mailbox_address(config: &Config, target: &MailboxTarget) -> String
         false => format!("{user}{}{}@{domain}", config.registry.global.mailbox_split_char, mailbox.text()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Server;
+
+    const LARGE: &str = "large@mail.example.jp";
+    const SENDER: &str = "a@example.net";
+
+    /// A server with these rules of the domain and of the user.
+    fn server(domain: &str, user: &str) -> Server {
+        let server = Server::start();
+        std::fs::write(server.root.top().full().join("rules.ima"), domain).unwrap();
+        server.write_for(LARGE, "rules.ima", user);
+        server
+    }
+
+    async fn send(server: &Server, to: &[&str], subject: &str) {
+        let header = format!("Subject: {subject}\r\nTo: {LARGE}\r\n");
+        assert_eq!(server.send_with(SENDER, false, to, &header, 10).await, "taken");
+    }
+
+    /// The field of the rule, in a mailbox of a user.
+    fn field(server: &Server, address: &str, file: &str) -> String {
+        let text = server.read_for(address, file);
+        let lines = text.lines().filter(|line| line.starts_with("X-IMail-Rule: "));
+        lines.map(|line| &line["X-IMail-Rule: ".len()..]).collect::<Vec<_>>().join("|")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_rule_moves_a_message() {
+        let server = server("S~of domain:box", "S~of domain:no\r\n<mine>S~of user:large-Own\r\n");
+        server.write_for(LARGE, "vacation.ima", "I am away.\r\n");
+        send(&server, &[LARGE, "small@mail.example.jp"], "of domain").await;
+        send(&server, &[LARGE], "of user").await;
+        for address in [LARGE, "small@mail.example.jp"] {
+            assert_eq!(field(&server, address, "box.mbx"), "S~of domain:box-of domain");
+        }
+        assert_eq!(field(&server, LARGE, "Own.mbx"), "<mine>S~of user:large-Own-of user");
+        // What is not in the INBOX gets no vacation message.
+        assert_eq!(server.spool(""), [""; 0]);
+        send(&server, &[LARGE], "else").await;
+        assert_eq!(field(&server, LARGE, "main.mbx"), "");
+        assert_eq!(server.spool("Subject:"), ["<> SMD a@example.net: Subject: Re: else"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_copy_for_a_mailbox_that_several_are_ruled_to() {
+        let server = server("S~all:small-all", "");
+        send(&server, &[LARGE, "small@mail.example.jp", "root@mail.example.jp"], "all").await;
+        let text = server.read_for("small@mail.example.jp", "all.mbx");
+        assert_eq!(text.matches("Subject: all").count(), 1, "{text}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_rule_sends_a_message_on_or_throws_it_away() {
+        let server = server("S~bad:NUL", "S~on:boss@example.net\r\nS~fwd:sub\r\n");
+        server.write_for(LARGE, "sub.fwd", "small-x");
+        for subject in ["bad", "on", "fwd"] {
+            send(&server, &[LARGE], subject).await;
+        }
+        let mut items = server.spool("Subject:");
+        items.sort();
+        assert_eq!(
+            items,
+            [
+                "<a@example.net> FWD boss@example.net: Subject: on",
+                "<a@example.net> FWD small-x@mail.example.jp: Subject: fwd"
+            ]
+        );
+        let spool = std::fs::read_dir(server.root.spool().full()).unwrap();
+        let names = spool.map(|entry| entry.unwrap().path());
+        let queued = names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('Q'));
+        let texts: Vec<String> = queued.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert!(texts.len() == 2 && texts.iter().all(|text| text.contains("\nZ<")), "{texts:?}");
+        assert!(!server.has_file(LARGE, "main.mbx") && !server.has_file(LARGE, "sub.mbx"));
+        let log = server.log();
+        for line in [
+            "discarded for large@mail.example.jp by the rule S~bad:NUL of ",
+            "large@mail.example.jp",
+            "boss@example.net",
+        ] {
+            assert!(log.contains(line), "{line} in {log}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_field_of_a_japanese_rule_is_a_valid_header() {
+        let rule = "<\u{8ff7}\u{60d1}>S~\u{5f53}\u{9078}:\u{7bb1}";
+        let server = server("", rule);
+        send(&server, &[LARGE], "\u{3054}\u{5f53}\u{9078}\u{304a}\u{3081}\u{3067}\u{3068}\u{3046}").await;
+        let text = server.read_for(LARGE, "&e7E-.mbx");
+        let field = text.lines().find(|line| line.starts_with("X-IMail-Rule: ")).unwrap();
+        assert!(field.is_ascii() && field.len() < 998, "{field}");
+        let value = &field.as_bytes()["X-IMail-Rule: ".len()..];
+        let expected = format!("{rule}-\u{5f53}\u{9078}");
+        assert_eq!(crate::message::charset::decode_header(value), expected);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_field_can_be_switched_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::with(dir, "BlockRuleHdr=dword:00000001\n");
+        server.write_for(LARGE, "rules.ima", "S~x:box");
+        send(&server, &[LARGE], "x").await;
+        let text = server.read_for(LARGE, "box.mbx");
+        assert!(text.contains("Subject: x") && !text.contains("X-IMail-Rule"), "{text}");
+    }
+}

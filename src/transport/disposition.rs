@@ -122,12 +122,18 @@ impl Examination {
     }
 
     /// The rule for mail that leaves, in the file of its sender's domain; virtual domains have the primary's (IMail 11 help, "outbound rules").
-    pub fn outbound(&self, config: &Config, rules: &Rules, domain: &Domain) -> io::Result<Option<Hit>> {
+    ///
+    /// Answers with the directory of the file, too.
+    pub fn outbound(
+        &self,
+        config: &Config,
+        rules: &Rules,
+        domain: &Domain,
+    ) -> io::Result<Option<(TreePath, Hit)>> {
         let domain = if domain.is_virtual() { config.registry.primary().unwrap_or(domain) } else { domain };
-        match config.domain_dir(domain) {
-            Some(dir) => self.first(config, rules, dir.top(), OUTBOUND),
-            None => Ok(None),
-        }
+        let Some(dir) = config.domain_dir(domain) else { return Ok(None) };
+        let hit = self.first(config, rules, dir.top(), OUTBOUND)?;
+        Ok(hit.map(|hit| (dir.top().clone(), hit)))
     }
 }
 
@@ -251,4 +257,218 @@ fn mailbox_forward(config: &Config, target: &MailboxTarget) -> io::Result<Forwar
 fn addresses(target: &MailboxTarget, forwards: Vec<String>) -> Vec<String> {
     let full = |name: String| if name.contains('@') { name } else { format!("{name}@{}", target.domain) };
     forwards.into_iter().filter(|name| !name.eq_ignore_ascii_case(DISCARD)).map(full).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::route::route;
+    use layout::disk::sim::SimDisk;
+    use layout::registry::doc::Doc;
+    use layout::registry::model::Registry;
+    use layout::root::Root;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const REGISTRY: &str = r"[Global]
+HostName=example.jp
+TopDir=C:\IMail
+[Domains\192.0.2.10]
+Official=example.jp
+[Domains\$virtual001]
+Official=example.org
+[Domains\example.jp]
+Address=192.0.2.10
+TopDir=C:\IMail
+[Domains\example.jp\Users\mike]
+[Domains\example.jp\Users\ann]
+[Domains\example.org]
+Address=$virtual001
+TopDir=C:\IMail\example_org
+[Domains\example.org\Users\bob]
+; end of registry.ini, keep this line last
+";
+
+    /// A tree with these files, by their paths below the top directory.
+    fn config(files: &[(&str, &[u8])]) -> Config {
+        let disk = SimDisk::new();
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        for (path, content) in files {
+            let file = path.split('/').fold(root.top().clone(), |dir, name| root.find(&dir, name));
+            disk.seed(&file, content);
+        }
+        let (doc, complaints) = Doc::parse(REGISTRY.as_bytes().to_vec());
+        assert!(complaints.is_empty(), "{complaints:?}");
+        Config::new(&root, Registry::from_doc(&doc))
+    }
+
+    fn message(bytes: &[u8]) -> Examination {
+        Examination::new(&Source::Bytes(bytes.into()))
+    }
+
+    fn decide(config: &Config, address: &str, message: &Examination, before: Before) -> String {
+        let target = route(config, address, true).unwrap().mailboxes.remove(0);
+        let found = disposition(config, &Rules::default(), &target, message, before).unwrap();
+        let rule = found.rule.map(|rule| format!("{:?} {}: ", rule.level, rule.hit.line));
+        let mailbox = found.mailbox.map(|mailbox| format!("{mailbox:?} "));
+        format!("{}{}{}", rule.unwrap_or_default(), mailbox.unwrap_or_default(), found.forwards.join(","))
+            .trim_end()
+            .to_owned()
+    }
+
+    const SPAM: &[u8] =
+        b"From: Shop <shop@example.net>\r\nTo: mike@example.jp\r\nSubject: lottery\r\n\r\nWin!\r\n";
+
+    #[test]
+    fn every_target_at_every_level() {
+        for (target, of_domain, of_user) in [
+            ("box", "mike/box", "mike/box"),
+            ("", "mike/new", "mike/new"),
+            ("main", "mike/INBOX", "mike/INBOX"),
+            ("NUL", "", ""),
+            ("mike-Important", "mike/Important", "mike/Important"),
+            ("MIKE-Important", "mike/Important", "mike/Important"),
+            ("ann-spam", "ann/spam", "mike/ann-spam"),
+            ("ann-nul", "", "mike/ann-nul"),
+            ("mike-nul", "", ""),
+            ("no-user", "mike/no-user", "mike/no-user"),
+            ("bob-x", "mike/bob-x", "mike/bob-x"),
+            ("boss@example.net", "boss@example.net", "boss@example.net"),
+        ] {
+            let rule = format!("S~nothing:other\r\nS~lottery:{target}\r\nF~shop:late\r\n");
+            for (file, level, expected) in
+                [("rules.ima", "Domain", of_domain), ("users/mike/Rules.ima", "User", of_user)]
+            {
+                let config = config(&[(file, rule.as_bytes())]);
+                let expected = format!("{level} 2: {}", expected.replace('/', "@example.jp/"));
+                let found = decide(&config, "mike@example.jp", &message(SPAM), Before::default());
+                assert_eq!(found, expected.trim_end(), "{target} at {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn which_rules_are_looked_at() {
+        let config = config(&[
+            ("rules.ima", b"S~lottery:of-domain"),
+            ("users/mike/rules.ima", b"S~lottery:of-user\r\nS~weekly:work\r\nbroken line\r\nS~x:y"),
+            ("users/mike/work.mbx", b""),
+            ("users/ann/rules.ima", b"S~weekly:ann@example.org"),
+        ]);
+        let weekly = b"Subject: weekly\r\n\r\n";
+        let (ruled, sent_on) =
+            (Before { ruled: true, sent_on: true }, Before { ruled: false, sent_on: true });
+        for (address, text, before, expected) in [
+            ("mike@example.jp", SPAM, Before::default(), "Domain 1: mike@example.jp/of-domain"),
+            ("mike@example.jp", &weekly[..], Before::default(), "User 2: mike@example.jp/work"),
+            ("mike@example.jp", b"Subject: y\r\n\r\n", Before::default(), "mike@example.jp/INBOX"),
+            ("mike@example.jp", b"Subject: x\r\n\r\n", Before::default(), "User 4: mike@example.jp/y"),
+            ("mike-work@example.jp", SPAM, Before::default(), "mike@example.jp/work"),
+            ("mike@example.jp", SPAM, ruled, "mike@example.jp/INBOX"),
+            ("mike@example.jp", SPAM, sent_on, "Domain 1: mike@example.jp/of-domain"),
+            ("ann@example.jp", weekly, sent_on, "User 1: ann@example.org"),
+            ("bob@example.org", SPAM, Before::default(), "bob@example.org/INBOX"),
+        ] {
+            assert_eq!(decide(&config, address, &message(text), before), expected, "{address} {before:?}");
+        }
+    }
+
+    #[test]
+    fn japanese_rules_files_and_mail() {
+        let rules = "<\u{8ff7}\u{60d1}>S~\u{5f53}\u{9078}:\u{8ff7}\u{60d1}\u{30e1}\u{30fc}\u{30eb}\r\nB~\u{672a}\u{627f}\u{8afe}:NUL\r\n";
+        let files = [encoding_rs::SHIFT_JIS.encode(rules).0.into_owned(), rules.as_bytes().to_vec()];
+        let mails = ["ISO-2022-JP", "UTF-8", "Shift_JIS"].map(|name| {
+            let encoding = encoding_rs::Encoding::for_label(name.as_bytes()).unwrap();
+            let header = format!("Content-Type: text/plain; charset={name}\r\n");
+            let text = |text: &'static str| encoding.encode(text).0.into_owned();
+            let subject = [b"Subject: ", &*text("\u{3054}\u{5f53}\u{9078}"), b"\r\n\r\nx"].concat();
+            let body =
+                [header.as_bytes(), b"\r\n", &text("\u{672a}\u{627f}\u{8afe}\u{5e83}\u{544a}")].concat();
+            (subject, body)
+        });
+        for file in &files {
+            let config = config(&[("users/mike/rules.ima", file)]);
+            for (subject, body) in &mails {
+                let decided =
+                    |bytes: &[u8]| decide(&config, "mike@example.jp", &message(bytes), Before::default());
+                let mailbox = MailboxName::from_text("\u{8ff7}\u{60d1}\u{30e1}\u{30fc}\u{30eb}").unwrap();
+                assert_eq!(decided(subject), format!("User 1: mike@example.jp/{mailbox}"));
+                assert_eq!(decided(body), "User 2:");
+            }
+        }
+    }
+
+    #[test]
+    fn forwards_of_sub_mailboxes() {
+        let config = config(&[
+            ("users/mike/rules.ima", b"S~lottery:spambox\r\nS~keep:kept\r\nS~away:gone"),
+            ("users/mike/SpamBox.fwd", b"ann-spam"),
+            ("users/mike/kept.fwd", b".,boss@example.net;\r\nann\0"),
+            ("users/mike/gone.fwd", b"NUL"),
+            ("users/mike/empty.fwd", b""),
+            ("users/mike/main.fwd", b"ann"),
+            ("users/mike/info.inf.opt", b"Forward=ann"),
+        ]);
+        let plain = b"Subject: x\r\n\r\n";
+        let before = Before::default();
+        for (address, text, before, expected) in [
+            ("mike", SPAM, before, "User 1: ann-spam@example.jp"),
+            ("mike-spambox", &plain[..], before, "ann-spam@example.jp"),
+            ("mike-spambox", plain, Before { sent_on: true, ..before }, "mike@example.jp/spambox"),
+            (
+                "mike",
+                b"Subject: keep\r\n\r\n",
+                before,
+                "User 2: mike@example.jp/kept boss@example.net,ann@example.jp",
+            ),
+            ("mike", b"Subject: away\r\n\r\n", before, "User 3:"),
+            ("mike-empty", plain, before, "mike@example.jp/empty"),
+            ("mike-info", plain, before, "ann@example.jp"),
+            ("mike", plain, before, "mike@example.jp/INBOX"),
+        ] {
+            let found = decide(&config, &format!("{address}@example.jp"), &message(text), before);
+            assert_eq!(found, expected, "{address}");
+        }
+        // Strangers reach a mailbox that is only sent on.
+        let routed = route(&config, "mike-spambox@example.jp", false).unwrap();
+        assert_eq!(format!("{:?}", routed.mailboxes), "[mike@example.jp/spambox]");
+    }
+
+    #[test]
+    fn no_rule_fills_the_list_of_mailboxes() {
+        let names: Vec<String> =
+            (0..route::MAILBOXES_MAX).map(|number| format!("users/mike/{number}.mbx")).collect();
+        let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        files.push(("users/mike/rules.ima", b"S~lottery:7\r\nB~Win:box"));
+        let config = config(&files);
+        let decided = |text: &[u8]| decide(&config, "mike@example.jp", &message(text), Before::default());
+        assert_eq!(decided(SPAM), "User 1: mike@example.jp/7");
+        assert_eq!(decided(b"Subject: x\r\n\r\nWin\r\n"), "User 2: mike@example.jp/INBOX");
+    }
+
+    #[test]
+    fn outbound_rules_are_those_of_the_senders_domain() {
+        let config = config(&[
+            ("orules.ima", b"S~lottery:box\r\nS~lottery:boss@example.jp\r\nB~Win:NUL"),
+            ("example_org/orules.ima", b"S~lottery:NUL"),
+        ]);
+        let rules = Rules::default();
+        for domain in ["example.jp", "example.org"] {
+            let domain = config.local_domain(domain).unwrap();
+            let (_, hit) = message(SPAM).outbound(&config, &rules, domain).unwrap().unwrap();
+            assert_eq!((hit.line, hit.target), (2, Target::Forward("boss@example.jp".into())));
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_only_for_rules() {
+        let config = config(&[("users/mike/rules.ima", b"S~lottery:box")]);
+        let rules = Rules::default();
+        for (address, read) in [("ann@example.jp", false), ("mike@example.jp", true)] {
+            let (message, before) = (message(SPAM), Before::default());
+            let target = route(&config, address, true).unwrap().mailboxes.remove(0);
+            disposition(&config, &rules, &target, &message, before).unwrap();
+            assert_eq!(message.begin.get().is_some(), read, "{address}");
+        }
+    }
 }

@@ -88,6 +88,8 @@ pub struct Condition {
     pub area: Area,
     /// `!`: the condition holds where the text is not found.
     pub negated: bool,
+    /// `=`: the pattern covers the whole text.
+    pub whole: bool,
     /// What to find.
     pub pattern: Pattern,
 }
@@ -259,7 +261,7 @@ fn condition<'a>(
     };
     // The area letter in lower case is the only mark that a line has room for (not known; the default is seen in upper case only).
     let pattern = Pattern::new(&text, whole, letter.is_ascii_lowercase())?;
-    Ok((Condition { area, negated, pattern }, end, behind))
+    Ok((Condition { area, negated, whole, pattern }, end, behind))
 }
 
 /// Cuts the text of a condition off, at a joiner or at a colon without a backslash before it.
@@ -352,6 +354,14 @@ mod tests {
         ] {
             assert_eq!(only(line).unwrap().target, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn outbound_rules_name_no_mailbox() {
+        let lines = outbound(read("S~a:box\r\nS~b:NUL\r\nS~c:x@example.com\r\nS~d:"));
+        let odd = |line: &Line| matches!(line, Line::Odd { why: RuleError::Outbound, .. });
+        assert_eq!(lines.iter().map(odd).collect::<Vec<_>>(), [true, false, false, true]);
+        assert!(matches!(lines[3], Line::Odd { number: 4, .. }));
     }
 
     #[test]

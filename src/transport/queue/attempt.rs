@@ -286,7 +286,9 @@ impl Pass<'_> {
             return subject;
         };
         let done = tokio::task::block_in_place(|| {
-            let Some(hit) = self.message.outbound(config, &inner.rules, domain)? else { return Ok(None) };
+            let Some((_, hit)) = self.message.outbound(config, &inner.rules, domain)? else {
+                return Ok(None);
+            };
             if let Target::Forward(to) = &hit.target {
                 let recipient = Recipient { ruled: true, ..Recipient::new(to) };
                 inner.forward(config, &self.host, &self.sender, vec![recipient], &self.source)?;
