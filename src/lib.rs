@@ -9,6 +9,7 @@ pub mod access;
 pub mod account;
 pub mod command;
 pub mod config;
+pub mod lists;
 pub mod logs;
 pub mod mailbox;
 pub mod message;

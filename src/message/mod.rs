@@ -6,6 +6,7 @@
 pub mod bodystructure;
 pub mod charset;
 pub mod date;
+pub mod encode;
 pub mod envelope;
 pub mod header;
 pub mod search;

@@ -126,7 +126,7 @@ pub struct Settings {
     pub owner: String,
     /// A user of the domain who administers this list.
     pub local_administrator: String,
-    /// The text in front of subjects; `None` if subjects are not changed, empty for the list's name in brackets.
+    /// The text in front of subjects; `None` if subjects are not changed, empty for the list's name (older help: the default).
     pub subject_text: Option<String>,
     /// The largest post in bytes; 0 is any.
     pub max_message_size: u64,
