@@ -7,5 +7,8 @@
 //! # Failure
 //! Nothing here fails on broken mail: what cannot be read is left as it is.
 
+pub mod dmarc;
+pub mod header;
+pub mod merge;
 pub mod posting;
 pub mod subject;
