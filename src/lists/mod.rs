@@ -7,8 +7,10 @@
 //! # Failure
 //! Nothing here fails on broken mail: what cannot be read is left as it is.
 
+pub mod command;
 pub mod dmarc;
 pub mod header;
 pub mod merge;
 pub mod posting;
+pub mod reply;
 pub mod subject;

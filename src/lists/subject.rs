@@ -60,6 +60,11 @@ fn replies(text: &str) -> (Option<&str>, &str) {
     (first, rest)
 }
 
+/// A subject without its reply signs.
+pub fn without_replies(subject: &str) -> &str {
+    replies(subject).1
+}
+
 /// The length of the reply sign that a text begins with.
 fn reply_sign(text: &str) -> Option<usize> {
     let after = text.get(..2).filter(|begin| begin.eq_ignore_ascii_case("re")).and(text.get(2..))?;
