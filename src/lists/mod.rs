@@ -7,10 +7,15 @@
 //! # Failure
 //! Nothing here fails on broken mail: what cannot be read is left as it is.
 
+pub mod bounce;
 pub mod command;
+pub mod confirm;
+pub mod digest;
 pub mod dmarc;
 pub mod header;
+pub mod list;
 pub mod merge;
+pub mod post;
 pub mod posting;
 pub mod reply;
 pub mod subject;

@@ -13,3 +13,4 @@ pub mod search;
 pub mod section;
 pub mod string;
 pub mod structure;
+pub mod text;
