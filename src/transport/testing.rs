@@ -70,7 +70,7 @@ impl Server {
         let config = self.live.now();
         let mut recipients = Vec::new();
         for address in to {
-            match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login)) {
+            match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login, 0)) {
                 Ok(recipient) => recipients.push(recipient),
                 Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
             }
@@ -85,11 +85,13 @@ impl Server {
             secure: false,
             authenticated: login,
             sender: from.into(),
+            utf8: false,
         };
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("{header}\r\n").as_bytes());
         incoming.write(&vec![b'x'; size]);
-        let arrival = Arrival { origin, recipients, account: login.then(|| from.to_owned()) };
+        let account = login.then(|| from.to_owned());
+        let arrival = Arrival { origin, recipients, account, dsn: Default::default() };
         match self.transport.accept(&config, arrival, incoming).await {
             Ok(()) => "taken".to_owned(),
             Err(why) => format!("DATA {}", crate::smtp::reply::refusal(&why)),
