@@ -70,8 +70,9 @@ fn of_text(body: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::bounce::{Failure, build, report, stage};
+    use crate::transport::bounce::{About, Entry, Failure, build, report, stage};
     use layout::mbx::compose::Source;
+    use layout::spool::dsn::{Dsn, MessageDsn};
 
     #[test]
     fn what_our_own_bounces_say() {
@@ -87,9 +88,20 @@ mod tests {
             let original = Source::Bytes(
                 b"Subject: Unknown user: not@this\r\n\r\nUnknown user: nor@this\r\n".to_vec().into(),
             );
-            for write in [build, report] {
-                let mail =
-                    write("h.example", "s@h.example", &failures, &original, chrono::Local::now(), 1).unwrap();
+            let dsn = MessageDsn::default();
+            let (host, to) = ("h.example", "s@h.example");
+            let about = About {
+                host,
+                to,
+                original: &original,
+                dsn: &dsn,
+                utf8: false,
+                now: chrono::Local::now(),
+                number: 1,
+            };
+            let entries: Vec<Entry> =
+                failures.iter().map(|failure| Entry::failed(failure.clone(), &Dsn::default())).collect();
+            for mail in [build(&about, &failures).unwrap(), report(&about, &entries).unwrap()] {
                 assert_eq!(lasting(&mail), expected, "{}", String::from_utf8_lossy(&mail));
             }
         }

@@ -5,7 +5,7 @@
 //!
 //! Added are List-Id (RFC 2919), List-Post, List-Help and List-Unsubscribe (RFC 2369), and `Precedence: bulk`, which keeps IMail's own
 //! automatic answers quiet (11.02 help). No `Sender`: mail programs show "on behalf of" for it. Fields of these names that the post brings are
-//! another list's, and go. What IMail's list server added is not known.
+//! another list's, and go, but for its List-Id, which becomes `X-Original-List-Id`: lists that are members of each other know by it what they sent. What IMail's list server added is not known.
 
 use crate::lists::subject::charset_of;
 use crate::message::charset::decode_header;
@@ -47,6 +47,9 @@ impl ListAddress {
 pub const BOUNCE_SUFFIX: &str = "-bounce";
 /// The list server's local part (IMail help, "List server commands").
 pub const SERVER: &str = "imailsrv";
+
+/// Where the List-Id of a list stands that this one got the post from.
+const OTHER_LIST: &str = "X-Original-List-Id";
 
 /// What is changed in a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +105,12 @@ pub fn rewrite(head: &[u8], list: &ListAddress, changes: &Changes) -> Vec<u8> {
             out.extend_from_slice(author);
             out.extend_from_slice(b"\r\n");
         }
+    }
+    for field in fields(head).filter(|field| field.is(b"list-id")) {
+        out.extend_from_slice(OTHER_LIST.as_bytes());
+        out.extend_from_slice(b":");
+        out.extend_from_slice(field.value);
+        out.extend_from_slice(b"\r\n");
     }
     for field in fields(head).filter(|field| !dropped.iter().any(|name| field.is(name))) {
         out.extend_from_slice(field.raw);
@@ -164,7 +173,8 @@ pub fn author(head: &[u8], sender: &str) -> String {
 pub fn is_own(head: &[u8], list: &ListAddress) -> bool {
     let id = format!("<{}>", list.id());
     let ours = |value: &[u8]| String::from_utf8_lossy(&unfold(value)).to_ascii_lowercase().contains(&id);
-    fields(head).any(|field| field.is(b"list-id") && ours(field.value))
+    let ids = fields(head).filter(|field| field.is(b"list-id") || field.is(OTHER_LIST.as_bytes()));
+    ids.into_iter().any(|field| ours(field.value))
 }
 
 #[cfg(test)]
@@ -191,9 +201,15 @@ mod tests {
             "Received: x\r\nDKIM-Signature: v=1;\r\n\tb=abc\r\nFrom: A <a@b>\r\nsubject:  odd \r\n\r\n";
         assert_eq!(text(head.as_bytes(), &Changes::default()), format!("{OWN}{head}"));
         let other = "List-Id: <x.y>\r\nPRECEDENCE: list\r\nFrom: a@b\r\n\r\n";
-        assert_eq!(text(other.as_bytes(), &Changes::default()), format!("{OWN}From: a@b\r\n\r\n"));
+        assert_eq!(
+            text(other.as_bytes(), &Changes::default()),
+            format!("{OWN}X-Original-List-Id: <x.y>\r\nFrom: a@b\r\n\r\n")
+        );
         assert!(is_own(text(head.as_bytes(), &Changes::default()).as_bytes(), &list()));
         assert!(!is_own(other.as_bytes(), &list()));
+        let through = text(other.as_bytes(), &Changes::default());
+        let first = ListAddress { name: "x".into(), domain: "y".into() };
+        assert!(is_own(through.as_bytes(), &first));
     }
 
     #[test]

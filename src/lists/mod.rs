@@ -18,4 +18,6 @@ pub mod merge;
 pub mod post;
 pub mod posting;
 pub mod reply;
+pub mod server;
 pub mod subject;
+pub mod work;

@@ -91,7 +91,7 @@ fn is_person(sender: &str) -> bool {
 }
 
 /// Is it automatic, bulk or list mail by its header?
-fn is_automatic(message: &[u8]) -> bool {
+pub(crate) fn is_automatic(message: &[u8]) -> bool {
     fields(message).any(|field| {
         let value = unfold(field.value).to_ascii_lowercase();
         let name = field.name.to_ascii_lowercase();

@@ -18,6 +18,7 @@
 //! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory.
 
 mod attempt;
+mod lists;
 mod tell;
 
 use super::Inner;
@@ -108,6 +109,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
             Some(done) = queue.workers.join_next() => queue.rest(done),
             _ = tick.tick() => {
                 queue.look();
+                queue.inner.tend_lists();
                 queue.inner.remote.tidy().await;
             }
         }

@@ -7,7 +7,7 @@ use crate::transport::bounce::{Action, Failure};
 use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
-use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
+use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
 use crate::transport::{Inner, key};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
@@ -69,15 +69,17 @@ pub(super) struct Pass<'a> {
     /// How long the message has been in the spool.
     pub(super) waited: Duration,
     /// The number of this try.
-    tries: u32,
+    pub(super) tries: u32,
     asked: bool,
     pub(super) verdicts: Verdicts,
     /// Was anything really tried?
     pub(super) tried: bool,
     /// Did another server get a message?
-    sent: bool,
+    pub(super) sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
+    /// Lists that addresses of the envelope stand for.
+    pub(super) lists: Vec<(String, ListTarget)>,
 }
 
 /// Tries an item.
@@ -97,7 +99,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
     let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
-    let Taken { claim, stamp, loaded, source, waited } = taken;
+    let Taken { mut claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
@@ -109,7 +111,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }
-    let envelope = loaded.envelope;
+    let mut envelope = loaded.envelope;
     let before = envelope.tries();
     if let (Cause::Found, Some(tries)) = (cause, before) {
         let left = wait(settings, tries).saturating_sub(age);
@@ -133,10 +135,12 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         tried: false,
         sent: false,
         not_before: None,
+        lists: Vec::new(),
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
     pass.deliver(&envelope).await;
+    pass.serve_lists(&mut claim, &mut envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
     if matches!(status, Status::Requeued) && pass.tried {
         let tries_max = settings.max_tries;
@@ -198,6 +202,11 @@ impl Pass<'_> {
                 }
             };
             self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
+            for list in routed.lists {
+                if seen.insert(list.address()) {
+                    self.lists.push((address.clone(), list));
+                }
+            }
             for target in routed.remote {
                 if !seen.insert(target.to_lowercase()) {
                     continue;
@@ -338,7 +347,7 @@ impl Pass<'_> {
         }
     }
 
-    fn log_problem(&self, target: &str, problem: &Problem) {
+    pub(super) fn log_problem(&self, target: &str, problem: &Problem) {
         let text = format!("{target}: {}", problem.lines.join(" / "));
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
