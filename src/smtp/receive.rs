@@ -19,7 +19,6 @@ use crate::transport::Arrival;
 use crate::transport::incoming::Incoming;
 use crate::transport::trace::Origin;
 use layout::limits::MESSAGE_MAX;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,10 +78,11 @@ impl Content {
 }
 
 impl Session {
-    /// Begins to take a message in.
-    fn content(&mut self, connection: &Connection, transaction: &Transaction) -> io::Result<Content> {
+    /// Begins to take a message in. `None`: the spool gives no id, so nothing can be stored now.
+    fn content(&mut self, connection: &Connection, transaction: &Transaction) -> Option<Content> {
         let transport = &self.server.transport;
-        let id = tokio::task::block_in_place(|| transport.message_id(&mut self.id))?;
+        let id = tokio::task::block_in_place(|| transport.message_id(&mut self.id));
+        let id = id.inspect_err(|error| tracing::error!(%error, "no id for a message")).ok()?;
         let config = self.server.live.now();
         let (helo, extended) = self.hello.clone().unwrap_or_default();
         let origin = Origin {
@@ -98,7 +98,7 @@ impl Session {
         };
         let max = size_max(&config, connection.local_ip()).unwrap_or(MESSAGE_MAX);
         let incoming = self.server.transport.incoming(origin.clone(), max);
-        Ok(Content { origin, config, incoming, lines: Lines::default(), pace: Pace::begin() })
+        Some(Content { origin, config, incoming, lines: Lines::default(), pace: Pace::begin() })
     }
 
     pub(super) async fn data(&mut self, connection: &mut Connection) -> Result<Flow, ReadError> {
@@ -116,7 +116,10 @@ impl Session {
                 return Ok(Flow::Go);
             }
         };
-        let mut content = self.content(connection, &transaction)?;
+        let Some(mut content) = self.content(connection, &transaction) else {
+            self.refuse(connection, text::NOT_STORED);
+            return Ok(Flow::Go);
+        };
         connection.answer(format!("{}\r\n", text::DATA));
         let (mut unstuffer, mut piece) = (Unstuffer::default(), Vec::new());
         loop {
@@ -149,15 +152,13 @@ impl Session {
         let mut transaction = match self.transaction.take() {
             Some(transaction) if !transaction.recipients.is_empty() => transaction,
             other => {
-                read_chunk(connection, size, &mut Pace::begin(), |_| {}).await?;
                 let answer = if other.is_some() { text::NO_RECIPIENT } else { text::SEQUENCE };
-                self.refuse(connection, answer);
-                return Ok(Flow::Go);
+                return self.drop_chunk(connection, size, answer).await;
             }
         };
-        let mut content = match transaction.content.take() {
-            Some(content) => content,
-            None => self.content(connection, &transaction)?,
+        let begun = transaction.content.take();
+        let Some(mut content) = begun.or_else(|| self.content(connection, &transaction)) else {
+            return self.drop_chunk(connection, size, text::NOT_STORED).await;
         };
         let mut pace = Pace { ..content.pace };
         read_chunk(connection, size, &mut pace, |piece| content.write(piece)).await?;
@@ -173,6 +174,18 @@ impl Session {
             self.transaction = Some(transaction);
             connection.answer(format!("250 2.0.0 {size} octets received\r\n"));
         }
+        Ok(Flow::Go)
+    }
+
+    /// Reads the octets of a chunk that cannot be used, and refuses it.
+    async fn drop_chunk(
+        &mut self,
+        connection: &mut Connection,
+        size: u64,
+        answer: &str,
+    ) -> Result<Flow, ReadError> {
+        read_chunk(connection, size, &mut Pace::begin(), |_| {}).await?;
+        self.refuse(connection, answer);
         Ok(Flow::Go)
     }
 

@@ -1,7 +1,8 @@
 //! What tests of this module share.
 
+use super::route::Unroutable;
 use super::trace::Origin;
-use super::{Arrival, Options, Transport};
+use super::{Arrival, Options, Recipient, Refusal, Transport};
 use crate::config::Live;
 use crate::logs::Log;
 use crate::mailbox::Hub;
@@ -72,6 +73,10 @@ impl Server {
         for address in to {
             match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login, 0)) {
                 Ok(recipient) => recipients.push(recipient),
+                // Users may send anywhere.
+                Err(Refusal::Recipient(_, Unroutable::NotLocal(_))) if login => {
+                    recipients.push(Recipient::elsewhere(address));
+                }
                 Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
             }
         }

@@ -41,6 +41,12 @@ impl Smtp {
         self.reply()
     }
 
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.wire.send(bytes);
+    }
+
     /// Reads a reply, which may have several lines.
     #[track_caller]
     pub fn reply(&mut self) -> Reply {

@@ -39,21 +39,21 @@ const TWO_TRIES: &str =
 #[derive(Clone, Copy, Default)]
 pub(super) struct Script {
     /// The first line; empty: a good one.
-    greeting: &'static str,
+    pub(super) greeting: &'static str,
     /// The reply to EHLO; empty: it is not known.
     pub(super) ehlo: &'static str,
     /// Replies to lines that contain the first text, before all others.
     pub(super) answers: &'static [(&'static str, &'static str)],
     /// Every byte of a reply in a packet of its own, with this pause behind it.
-    one_byte: Option<Duration>,
+    pub(super) one_byte: Option<Duration>,
     /// Close when a line begins like this, without a reply; `.` is the end of the message.
-    closes_at: &'static str,
+    pub(super) closes_at: &'static str,
     /// The same after the reply.
-    closes_after: &'static str,
+    pub(super) closes_after: &'static str,
     /// Never say anything.
-    silent: bool,
+    pub(super) silent: bool,
     /// What comes after the reply to STARTTLS.
-    tls: tls::Tls,
+    pub(super) tls: tls::Tls,
 }
 
 /// What a server heard, line by line, and how many connections it had.
@@ -243,7 +243,9 @@ impl Ours {
     /// Waits until the first try is over, and asks for another one as an admin does: by a touch of the Q file.
     async fn touch(&self) {
         self.logs("status=3").await;
-        let (path, _) = self.queued().pop().unwrap();
+        // A report about it may wait as well; that was not tried yet.
+        let tried = self.queued().into_iter().find(|(_, content)| content.contains("\nT"));
+        let (path, _) = tried.unwrap();
         let file = std::fs::File::options().append(true).open(path).unwrap();
         file.set_modified(std::time::SystemTime::now()).unwrap();
     }
