@@ -344,3 +344,40 @@ fn nobody_misses_a_post_and_nobody_gets_it_twice() {
     });
     assert!((0..MEMBERS).all(|number| copies(number) == 1));
 }
+
+/// Posts gather in the administrator's mailbox until it is large enough, and then go out in one mail.
+#[test]
+fn digests_go_out() {
+    let settings = "AllowPostingBy=Anyone\nDigestMode=1\nLocalAdministrator=mike\nDigestMailbox=collect\nDigestSize=1500\nLanguage=ja\n";
+    let tree = tree(settings);
+    std::fs::write(tree.path("Lists/news/digest.lst"), "tanaka@mail.example.jp\r\n").unwrap();
+    let server = Server::start(&tree);
+    for (charset, subject, text) in LANGUAGES {
+        server.smtp().deliver("a@example.net", &[LIST], &written("a@example.net", charset, subject, text));
+    }
+    let digest = wait_for(&format!("the digest; the server said {}", server.said()), LIMIT, || {
+        let mut pop3 = server.pop3(TANAKA.1, TANAKA.2);
+        let count = pop3.count();
+        (1..=count).map(|number| pop3.block(&format!("RETR {number}"))).find(|message| {
+            MessageParser::default()
+                .parse(message)
+                .unwrap()
+                .subject()
+                .unwrap_or_default()
+                .contains("まとめ送り")
+        })
+    });
+    let text = body(&digest);
+    assert!(
+        LANGUAGES.iter().filter(|(_, subject, line)| text.contains(subject) && text.contains(line)).count()
+            >= 1,
+        "{text}"
+    );
+    // The posts are kept under the day's name, and leave the collecting mailbox.
+    let kept = format!("users/mike/collect{}.mbx", chrono::Local::now().format("%m%d"));
+    wait_for("the kept posts", LIMIT, || {
+        let kept = std::fs::read_to_string(tree.path(&kept)).unwrap_or_default();
+        (kept.matches("Message-Id: <1@x>").count() >= 1).then_some(())
+    });
+    assert!(tree.read("Lists/news/digest.sent").ends_with(b" 0\n") || tree.path(&kept).exists());
+}

@@ -30,6 +30,35 @@ pub struct Texts {
     pub trailer: String,
 }
 
+/// `digest.sent`: what the last digest was, in one line of text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// When, in Unix seconds.
+    pub time: i64,
+    /// The UIDVALIDITY of the mailbox that its posts were in.
+    pub uidvalidity: u32,
+    /// The UID of its last post.
+    pub uid: u32,
+    /// Its items in the spool as long as they may not all be published; then 0.
+    pub items: u32,
+}
+
+impl Sent {
+    /// Reads the line.
+    pub fn parse(bytes: &[u8]) -> Option<Sent> {
+        let mut words = std::str::from_utf8(bytes).ok()?.split_whitespace();
+        let time = words.next()?.parse().ok()?;
+        let mut number = || words.next()?.parse().ok();
+        Some(Sent { time, uidvalidity: number()?, uid: number()?, items: number()? })
+    }
+
+    /// The line.
+    pub fn text(&self) -> String {
+        let Sent { time, uidvalidity, uid, items } = self;
+        format!("{time} {uidvalidity} {uid} {items}\n")
+    }
+}
+
 /// One post in a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -111,6 +140,13 @@ pub fn write(
 mod tests {
     use super::*;
     use crate::message::encode;
+
+    #[test]
+    fn the_note_reads_back() {
+        let sent = Sent { time: 1_700_000_000, uidvalidity: 7, uid: 12, items: 3 };
+        assert_eq!(Sent::parse(sent.text().as_bytes()), Some(sent));
+        assert_eq!(Sent::parse(b"17000"), None);
+    }
 
     #[test]
     fn posts_in_one_mail() {

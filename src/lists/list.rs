@@ -149,7 +149,7 @@ impl<'a> List<'a> {
     }
 
     /// The address whose mailbox collects the posts of the next digest: `<administrator>-<mailbox>@domain`, the administrator being the local one, or
-    /// else the owner if he is a user here (7.1 guide). `None` without digests.
+    /// else the owner (7.1 guide). `None` without digests, and if that is nobody here.
     pub fn digest_address(&self) -> Option<String> {
         let digest = self.settings.digest.as_ref()?;
         let split = self.config.registry.global.mailbox_split_char;
@@ -158,7 +158,8 @@ impl<'a> List<'a> {
             user => user,
         };
         let (user, domain) = administrator.rsplit_once('@').unwrap_or((administrator, &self.address.domain));
-        Some(format!("{user}{split}{}@{domain}", digest.mailbox))
+        let domain = self.config.local_domain(domain)?;
+        Some(format!("{user}{split}{}@{}", digest.mailbox, domain.name))
     }
 }
 

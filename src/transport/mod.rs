@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod bounce;
+mod digests;
 pub mod etrn;
 pub mod incoming;
 mod mailing;
@@ -210,6 +211,7 @@ impl Transport {
             new_items,
         });
         if with_queue {
+            tokio::spawn(digests::run(inner.clone()));
             tokio::spawn(queue::run(inner.clone(), incoming, look_every));
         }
         Ok(Transport { inner })
