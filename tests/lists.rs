@@ -5,8 +5,9 @@ mod support;
 
 use mail_parser::{MessageParser, MimeHeaders as _};
 use std::time::Duration;
+use support::client::{client, peer_python, scratch, succeed};
 use support::sample::{PRIMARY, SUZUKI};
-use support::server::Server;
+use support::server::{Ports, Server};
 use support::smtp::mail;
 use support::tree::Tree;
 use support::{ini, wait_for};
@@ -380,4 +381,83 @@ fn digests_go_out() {
         (kept.matches("Message-Id: <1@x>").count() >= 1).then_some(())
     });
     assert!(tree.read("Lists/news/digest.sent").ends_with(b" 0\n") || tree.path(&kept).exists());
+}
+
+/// Python's `email` shows the subject, From and text of each case as they were meant, with From replaced too.
+#[test]
+fn python_reads_what_members_get() {
+    if client("python3").is_none() {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
+    // Without a name server that answers nobody knows what the author's domain wants, so the list's address stands in From.
+    let tree =
+        tree("AllowPostingBy=Anyone\nEnableSubjectModification=1\nSubjectText=[news]\nEnableTrailer=1\n");
+    let settings = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
+    let settings = settings.replace("SkipDmarcFromReplacement=1\n", "");
+    std::fs::write(tree.path("Lists/news/list.ini"), settings).unwrap();
+    std::fs::write(tree.path("Lists/news/Trailer.txt"), "終わり\r\n").unwrap();
+    let server = Server::start_with(&tree, Ports::reserve(), &["--dns", "127.0.0.1:1"]);
+    let dir = scratch();
+    for (at, (charset, subject, text)) in LANGUAGES.into_iter().enumerate() {
+        let from = "author@example.net";
+        let name = match charset {
+            "us-ascii" => "Ann".to_owned(),
+            _ => written("", charset, "山田", "")
+                .lines()
+                .find_map(|l| l.strip_prefix("Subject: ").map(str::to_owned))
+                .unwrap(),
+        };
+        let post = written(from, charset, &format!("Re: {subject}"), text);
+        let post = post.replace(&format!("From: <{from}>"), &format!("From: {name} <{from}>"));
+        server.smtp().deliver(from, &[LIST], &post);
+        let file = dir.path().join(format!("{at}.eml"));
+        std::fs::write(&file, read(&server, "suzuki", SUZUKI, &format!("Re: [news] {subject}"))).unwrap();
+        let mut python = client("python3").unwrap();
+        let read = succeed(python.env("PYTHONIOENCODING", "utf-8").arg(script).arg("read").arg(&file)).out;
+        let shown = if charset == "us-ascii" { "Ann" } else { "山田" };
+        let lines: Vec<&str> = read.lines().collect();
+        assert_eq!(lines[0], format!("Re: [news] {subject}"));
+        assert_eq!(lines[1].replace('"', ""), format!("{shown} via news <{LIST}>"));
+        assert_eq!(&lines[2..4], [text, "終わり"], "{read}");
+    }
+}
+
+/// A signature over a post that the list does not change stays good, as dkimpy sees it; one over a changed subject does not.
+#[test]
+fn an_unchanged_post_keeps_its_signature() {
+    let Some(python) = peer_python("dkim") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
+    let call = |args: &[&std::ffi::OsStr]| {
+        let mut command = std::process::Command::new(python.get_program());
+        succeed(command.arg(script).args(args)).out
+    };
+    let tree = tree("AllowPostingBy=Anyone\n");
+    let server = Server::start(&tree);
+    let dir = scratch();
+    for (at, (charset, subject, text)) in LANGUAGES.into_iter().enumerate() {
+        let [plain, signed, got] =
+            ["plain", "signed", "got"].map(|name| dir.path().join(format!("{at}.{name}")));
+        let date = "Date: Mon, 6 May 2024 10:00:00 +0900\r\n";
+        std::fs::write(&plain, date.to_owned() + &written("author@example.net", charset, subject, text))
+            .unwrap();
+        let keys = dir.path().as_os_str();
+        call(&["sign".as_ref(), keys, plain.as_os_str(), signed.as_os_str()]);
+        let post = String::from_utf8(std::fs::read(&signed).unwrap()).unwrap();
+        for (changed, expected) in [(false, "good"), (true, "bad")] {
+            let line = format!("EnableSubjectModification={}\nSubjectText=[n{at}]\n", u8::from(changed));
+            let ini = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
+            std::fs::write(tree.path("Lists/news/list.ini"), ini + &line).unwrap();
+            server.smtp().deliver("author@example.net", &[LIST], &post);
+            let subject = if changed { format!("[n{at}] {subject}") } else { subject.to_owned() };
+            std::fs::write(&got, read(&server, "suzuki", SUZUKI, &subject)).unwrap();
+            let verdict = call(&["verify".as_ref(), keys, got.as_os_str()]);
+            assert_eq!(
+                verdict.trim(),
+                expected,
+                "{charset} {changed}\n{}",
+                String::from_utf8_lossy(&std::fs::read(&got).unwrap())
+            );
+        }
+    }
 }

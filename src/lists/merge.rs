@@ -62,7 +62,9 @@ fn collect(structure: &Structure<'_>, id: PartId, texts: &Texts, edits: &mut Vec
     let (kind, subtype) = part.media_type();
     match &part.kind {
         Kind::Multipart(children) if subtype.eq_ignore_ascii_case(b"alternative") => {
-            children.iter().fold(false, |any, child| collect(structure, *child, texts, edits) || any)
+            let found = children.iter().map(|child| collect(structure, *child, texts, edits));
+            // Every side gets the texts, so all are looked at.
+            found.filter(|found| *found).count() > 0
         }
         Kind::Multipart(children) if FIRST_PART.iter().any(|known| subtype.eq_ignore_ascii_case(known)) => {
             children.first().is_some_and(|child| collect(structure, *child, texts, edits))

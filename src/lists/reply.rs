@@ -360,7 +360,7 @@ mod tests {
                 let text = answer(*known, language, &words);
                 assert!(!text.is_empty() && !text.contains("{list}") && !text.contains("{whom}"), "{text}");
             }
-            assert_eq!(both.english.is_ascii(), true);
+            assert!(both.english.is_ascii());
         }
         assert_eq!(answer(Answer::ListHelp, Language::English, &words), "{x}");
     }
