@@ -18,6 +18,7 @@ mod survey;
 use crate::serve::{self, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
 use layout::disk::real::RealDisk;
+use layout::lock::PATIENCE;
 use layout::password::PasswordError;
 use layout::path::TreePath;
 use layout::registry::regfile::ImportError;
@@ -29,6 +30,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Exit code of `check` when it found something.
 const FINDINGS: u8 = 1;
@@ -98,6 +100,9 @@ struct Serve {
     /// The name server to ask.
     #[arg(long, value_name = "ADDR:PORT")]
     dns: Option<SocketAddr>,
+    /// How many seconds a new message waits for a mailbox that another program holds; for tests.
+    #[arg(long, value_name = "SECONDS", hide = true, default_value_t = PATIENCE.as_secs())]
+    lock_patience: u64,
 }
 
 fn route(text: &str) -> Result<String, String> {
@@ -188,9 +193,10 @@ impl Command {
 
 impl Serve {
     fn run(self) -> Result<Outcome, CommandError> {
-        let Serve { directory, bind, port_offset, services, routes, dns } = self;
+        let Serve { directory, bind, port_offset, services, routes, dns, lock_patience } = self;
+        let lock_patience = Duration::from_secs(lock_patience);
         let root = directory.locate()?;
-        serve::run(serve::Options { root, bind, port_offset, services, routes, dns })?;
+        serve::run(serve::Options { root, bind, port_offset, services, routes, dns, lock_patience })?;
         Ok(Outcome::Done)
     }
 }

@@ -53,6 +53,8 @@ pub struct Options {
     pub routes: Vec<String>,
     /// The resolver to ask.
     pub dns: Option<SocketAddr>,
+    /// How long a new message waits for a mailbox that another program holds.
+    pub lock_patience: Duration,
 }
 
 impl Options {
@@ -121,6 +123,9 @@ pub enum ServeError {
 
 /// Serves until told to stop.
 pub fn run(options: Options) -> Result<(), ServeError> {
+    // What the logs are not the place for, or cannot take any more on a full disk. A program that has one already keeps it.
+    let warnings = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let _ = warnings.with_max_level(tracing::Level::WARN).try_init();
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;
@@ -152,7 +157,7 @@ async fn serve(
     for note in &notes {
         say(&log, note);
     }
-    let hub = Hub::new(root.shared_disk());
+    let hub = Hub::with_patience(root.shared_disk(), options.lock_patience);
     let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
     let transport = Transport::start(&live, &hub, &log, sending(&options))?;
     for domain in transport.gateway_for(&live.now()) {

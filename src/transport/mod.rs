@@ -81,6 +81,8 @@ struct Inner {
     /// When domains were asked for.
     requests: etrn::Requests,
     remote: Remote,
+    /// How long the program of an alias may run.
+    program_time_max: Duration,
     /// Tells the queue of items to try now.
     new_items: mpsc::UnboundedSender<ItemName>,
 }
@@ -99,6 +101,8 @@ pub struct Options {
     pub look_every: Duration,
     /// Where the servers of other domains take mail.
     pub port: u16,
+    /// How long the program of an alias may run.
+    pub program_time_max: Duration,
 }
 
 impl Default for Options {
@@ -110,6 +114,7 @@ impl Default for Options {
             timeouts: Timeouts::default(),
             look_every: queue::LOOK_EVERY,
             port: remote::SMTP_PORT,
+            program_time_max: program::TIME_MAX,
         }
     }
 }
@@ -191,7 +196,7 @@ impl Transport {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
+        let Options { with_queue, routes, resolver, timeouts, look_every, port, program_time_max } = options;
         let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
@@ -208,6 +213,7 @@ impl Transport {
             policies: Policies::default(),
             requests: etrn::Requests::default(),
             remote,
+            program_time_max,
             new_items,
         });
         if with_queue {
@@ -314,12 +320,18 @@ impl Inner {
         if incoming.is_too_large() {
             return Err(Refusal::TooLarge);
         }
-        let (source, file) = incoming.finish().map_err(|error| self.failed(&error))?;
-        let begin = source.head().map_err(|error| self.failed(&error))?;
+        let id = arrival.origin.id;
+        let failed = |error: io::Error| {
+            tracing::error!(%error, "a message could not be stored");
+            let text = format!("not stored, the sender is asked to come again: {error}");
+            self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &Event::Refused(&text));
+            Refusal::NotStored
+        };
+        let (source, file) = incoming.finish().map_err(failed)?;
+        let begin = source.head().map_err(failed)?;
         if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
             return Err(Refusal::Hops);
         }
-        let id = arrival.origin.id;
         let name = ItemName::new(id, Kind::Mail);
         let data = self.store.path(Role::Data, &name).full();
         let received = Event::Received { data: &data, bytes: source.len() };
@@ -334,7 +346,7 @@ impl Inner {
             }
             let case = arrival.case(&source);
             let told = tokio::task::block_in_place(|| self.return_refused(config, &case, id, &refused));
-            told.map_err(|error| self.failed(&error))?;
+            told.map_err(failed)?;
         }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
@@ -349,7 +361,7 @@ impl Inner {
         if !waiting.is_empty() {
             let stored =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
-            stored.map_err(|error| self.failed(&error))?;
+            stored.map_err(failed)?;
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
@@ -489,7 +501,7 @@ impl Inner {
         id: SpoolId,
     ) -> Copy {
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
-        let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
+        let token = token(target, id);
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
         let answered = self.answers_mail(config, target).then(|| message.source.clone());
         let answer = self.hub.append(mailbox, message, Some(token), size_max);
@@ -593,11 +605,6 @@ impl Inner {
         Ok(())
     }
 
-    fn failed(&self, error: &io::Error) -> Refusal {
-        tracing::error!(%error, "a message could not be stored");
-        Refusal::NotStored
-    }
-
     /// The dialogue with other servers about this message, if the admin wants to see it.
     fn dialogue(&self, config: &Config, id: SpoolId) -> Dialogue {
         let services = &config.registry.services;
@@ -611,6 +618,11 @@ impl Inner {
     fn log(&self, config: &Config, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
         self.log.event(config.registry.services.smtpd.log_to, tag, id, address, event);
     }
+}
+
+/// Marks the delivery of a message to a mailbox.
+fn token(target: &MailboxTarget, id: SpoolId) -> Token {
+    Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()))
 }
 
 /// One mailbox, by its place.

@@ -5,10 +5,11 @@ use super::{Cause, wait};
 use crate::config::Config;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::incoming::MEMORY_MAX;
+use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, key};
+use crate::transport::{Inner, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
@@ -16,7 +17,7 @@ use layout::name::SpoolId;
 use layout::spool::dsn::MessageDsn;
 use layout::spool::id::{ItemName, Role};
 use layout::spool::qfile::{Envelope, Recipient};
-use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
+use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ const EDITS_MAX: usize = 3;
 pub(super) enum Rest {
     /// It waits, with this stamp.
     Until(Stamp, Instant),
+    /// The same, but its D file is missing.
+    Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
 }
@@ -69,12 +72,12 @@ pub(super) struct Pass<'a> {
     /// How long the message has been in the spool.
     pub(super) waited: Duration,
     /// The number of this try.
-    pub(super) tries: u32,
+    tries: u32,
     asked: bool,
     pub(super) verdicts: Verdicts,
     /// Was anything really tried?
     pub(super) tried: bool,
-    /// Did another server get a message?
+    /// Did another server or a program get a message?
     pub(super) sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
@@ -98,6 +101,11 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
 async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Rest, SpoolError> {
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
+    if cause == Cause::Found
+        && let Some(rest) = tokio::task::block_in_place(|| not_yet(inner, &config, name))?
+    {
+        return Ok(rest);
+    }
     let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
     let Taken { mut claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
@@ -106,19 +114,15 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         tokio::task::block_in_place(|| claim.finish())?;
         return Ok(Rest::Ended);
     }
-    let age = Duration::from_nanos(now.saturating_sub(loaded.since).max(0) as u64);
-    let Some(source) = source else { return until(LONE_ENVELOPE_MAX.saturating_sub(age)) };
+    let age = age(now, loaded.since);
+    let Some(source) = source else {
+        return Ok(Rest::Lone(stamp, Instant::now() + LONE_ENVELOPE_MAX.saturating_sub(age)));
+    };
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }
     let mut envelope = loaded.envelope;
     let before = envelope.tries();
-    if let (Cause::Found, Some(tries)) = (cause, before) {
-        let left = wait(settings, tries).saturating_sub(age);
-        if !left.is_zero() {
-            return until(left);
-        }
-    }
     let mut pass = Pass {
         inner,
         config: &config,
@@ -149,6 +153,19 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     }
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Finished { queue: &queue, status });
     Ok(rest)
+}
+
+/// Does an item that was there when we started rest on? There may be very many of these, so no claim is made to find out.
+fn not_yet(inner: &Inner, config: &Config, name: &ItemName) -> Result<Option<Rest>, SpoolError> {
+    let (envelope, stamp) = inner.store.envelope(name)?;
+    let Some(tries) = envelope.tries() else { return Ok(None) };
+    let age = age(config.root().disk().now(), resting_since(&stamp));
+    let left = wait(&config.registry.services.smtp, tries).saturating_sub(age);
+    Ok((!left.is_zero()).then(|| Rest::Until(stamp, Instant::now() + left)))
+}
+
+fn age(now: i64, since: i64) -> Duration {
+    Duration::from_nanos(now.saturating_sub(since).max(0) as u64)
 }
 
 /// An item in our hands.
@@ -201,10 +218,15 @@ impl Pass<'_> {
                     continue;
                 }
             };
-            self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
+            self.verdicts.entry(address.clone()).or_default();
             for list in routed.lists {
                 if seen.insert(list.address()) {
                     self.lists.push((address.clone(), list));
+                }
+            }
+            for target in routed.waiting {
+                if seen.insert(target.to_lowercase()) {
+                    self.run_program(&address, target).await;
                 }
             }
             for target in routed.remote {
@@ -246,31 +268,78 @@ impl Pass<'_> {
             return;
         }
         let shown = recipient.original.clone().unwrap_or_else(|| recipient.address.clone());
-        let Pass { inner, config, id, sender, source, .. } = self;
-        let copies = tokio::task::block_in_place(|| {
-            let copy = |target: &MailboxTarget| {
-                let message = inner.message(sender, source, &shown, *id);
-                inner.submit(config, target, message, &shown, *id)
-            };
-            mailboxes.iter().map(copy).collect()
-        });
         let (single, address) = (mailboxes.len() == 1, &recipient.address);
+        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+        let name = |own: String| if single { address.clone() } else { own };
+        let Pass { inner, config, id, sender, source, .. } = self;
+        let (copies, full) = tokio::task::block_in_place(|| {
+            let (mut copies, mut full) = (Vec::new(), Vec::new());
+            for target in &mailboxes {
+                let message = inner.message(sender, source, &shown, *id);
+                if inner.has_room_for(config, target, &message) || inner.has_copy(target, *id) {
+                    copies.push(inner.submit(config, target, message, &shown, *id));
+                } else {
+                    full.push(name(mailbox_address(config, target)));
+                }
+            }
+            (copies, full)
+        });
         let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
         self.tried = true;
-        if left.is_empty() {
-            let arrived = (address.clone(), Action::Delivered);
-            self.verdicts.entry(address.clone()).or_default().arrived.push(arrived);
+        if left.is_empty() && full.is_empty() {
+            self.delivered(address);
         }
-        let tries_max = self.config.registry.services.smtp.max_tries;
-        let verdict = self.verdicts.entry(address.clone()).or_default();
+        self.failed(address, full.iter().map(|target| Failure::mailbox_full(target)));
         for waiting in left {
-            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-            let target = if single { address.clone() } else { waiting.address };
-            match self.tries >= tries_max {
-                true => verdict.failures.push(Failure::tries_used_up(&target, tries_max)),
-                false => verdict.left.push(target),
-            }
+            self.left(address, name(waiting.address));
         }
+    }
+
+    /// Gives the message to the program behind an alias. One that is not allowed is none of the message's tries: it waits until the
+    /// administrator allows it, however long that takes.
+    async fn run_program(&mut self, address: &str, target: String) {
+        let ended = match program::program_of(self.config, &target) {
+            Some(program) => {
+                let Pass { inner, config, source, .. } = self;
+                let time_max = inner.program_time_max;
+                program::run(config, &inner.store, &inner.ids, &program, source, time_max).await
+            }
+            None => Ended::NotAllowed("this alias leads to a program no more".to_owned()),
+        };
+        self.tried |= !matches!(ended, Ended::NotAllowed(_));
+        let (Ended::NotAllowed(why) | Ended::TryAgain(why) | Ended::Failed(why)) = &ended else {
+            self.sent = true;
+            self.delivered(address);
+            let (host, bytes) = (domain_of(&target), self.source.len());
+            let delivery = Delivery { host, recipient: &target, count: 1, sender: &self.sender, bytes };
+            return self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::LocalDelivery(delivery));
+        };
+        self.note(&target, why);
+        match ended {
+            Ended::Delivered => {}
+            Ended::NotAllowed(_) => self.verdicts.entry(address.to_owned()).or_default().left.push(target),
+            Ended::TryAgain(_) => self.left(address, target),
+            Ended::Failed(_) => self.failed(address, [Failure::undeliverable(&target)]),
+        }
+    }
+
+    /// The message is where the address leads, here.
+    fn delivered(&mut self, address: &str) {
+        let verdict = self.verdicts.entry(address.to_owned()).or_default();
+        verdict.arrived.push((address.to_owned(), Action::Delivered));
+    }
+
+    /// One of those that an address stands for waits for the next try, if there is one.
+    pub(super) fn left(&mut self, address: &str, target: String) {
+        let tries_max = self.config.registry.services.smtp.max_tries;
+        match self.tries >= tries_max {
+            true => self.failed(address, [Failure::tries_used_up(&target, tries_max)]),
+            false => self.verdicts.entry(address.to_owned()).or_default().left.push(target),
+        }
+    }
+
+    fn failed(&mut self, address: &str, failures: impl IntoIterator<Item = Failure>) {
+        self.verdicts.entry(address.to_owned()).or_default().failures.extend(failures);
     }
 
     /// Sends the message to several domains at a time.
@@ -347,8 +416,12 @@ impl Pass<'_> {
         }
     }
 
-    pub(super) fn log_problem(&self, target: &str, problem: &Problem) {
-        let text = format!("{target}: {}", problem.lines.join(" / "));
+    fn log_problem(&self, target: &str, problem: &Problem) {
+        self.note(target, &problem.lines.join(" / "));
+    }
+
+    pub(super) fn note(&self, target: &str, why: &str) {
+        let text = format!("{target}: {why}");
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
 

@@ -41,24 +41,10 @@ impl Pass<'_> {
             let served =
                 tokio::task::block_in_place(|| self.serve(claim, envelope, &address, &list, replace_from));
             if let Err(error) = served {
-                self.list_failed(&address, &error);
+                self.note(&address, &error.to_string());
+                self.left(&address, address.clone());
             }
         }
-    }
-
-    fn list_failed(&mut self, address: &str, error: &SpoolError) {
-        self.note(address, &error.to_string());
-        let tries_max = self.config.registry.services.smtp.max_tries;
-        let verdict = self.verdicts.entry(address.to_owned()).or_default();
-        match self.tries >= tries_max {
-            true => verdict.failures.push(Failure::tries_used_up(address, tries_max)),
-            false => verdict.left.push(address.to_owned()),
-        }
-    }
-
-    fn note(&self, address: &str, text: &str) {
-        let text = format!("{address}: {text}");
-        self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
 
     /// Must the list's address stand in From?

@@ -72,6 +72,8 @@ impl Pass<'_> {
                 let arrived = verdict.arrived.iter().filter(|(_, how)| *how == action);
                 all.extend(arrived.map(|(address, _)| (address.clone(), recipient.dsn.clone())));
             }
+            // A program and a mailbox of one alias are one recipient to the sender.
+            all.dedup();
             self.tell(action, &all);
         }
     }
