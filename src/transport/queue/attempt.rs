@@ -9,7 +9,7 @@ use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, key, mailbox_address};
+use crate::transport::{Copy, Inner, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const ODD_FOR: Duration = Duration::from_secs(60);
 /// How long an item rests that nobody can be told of: until an admin touches it.
 const KEPT_FOR: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Recipients whose copies are under way at the same time.
+const COPIES_AT_ONCE: usize = 256;
 /// To how many domains one message is sent at a time.
 const DOMAINS_AT_ONCE: usize = 20;
 /// How often a Q file may be edited by somebody else while its new content is written.
@@ -39,6 +41,17 @@ pub(super) enum Rest {
     Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
+}
+
+/// Copies for one recipient that are under way.
+struct Storing {
+    /// The address in the envelope.
+    address: String,
+    /// Is it one mailbox?
+    single: bool,
+    copies: Vec<Copy>,
+    /// Mailboxes that have no room, as addresses.
+    full: Vec<String>,
 }
 
 /// What came of one address in the envelope.
@@ -202,7 +215,7 @@ impl Pass<'_> {
         let trusted = envelope.auth_user().is_some();
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
-        let mut seen = HashSet::new();
+        let (mut seen, mut storing) = (HashSet::new(), Vec::new());
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
             // An address elsewhere needs no file.
@@ -242,8 +255,13 @@ impl Pass<'_> {
                 elsewhere.entry(domain).or_default().push((address.clone(), to));
             }
             let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
-            self.store(&recipient, mailboxes).await;
+            storing.extend(self.store(&recipient, mailboxes));
+            // Those that are under way at the same time share their syncs.
+            if storing.len() >= COPIES_AT_ONCE {
+                self.stored(std::mem::take(&mut storing)).await;
+            }
         }
+        self.stored(storing).await;
         let mut domains: Vec<_> = elsewhere.into_iter().collect();
         while !domains.is_empty() {
             let rest = domains.split_off(domains.len().min(DOMAINS_AT_ONCE));
@@ -263,35 +281,43 @@ impl Pass<'_> {
         }
     }
 
-    async fn store(&mut self, recipient: &Recipient, mailboxes: Vec<MailboxTarget>) {
+    /// Hands the copies of a recipient to their mailboxes.
+    fn store(&self, recipient: &Recipient, mailboxes: Vec<MailboxTarget>) -> Option<Storing> {
         if mailboxes.is_empty() {
-            return;
+            return None;
         }
-        let shown = recipient.original.clone().unwrap_or_else(|| recipient.address.clone());
-        let (single, address) = (mailboxes.len() == 1, &recipient.address);
-        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-        let name = |own: String| if single { address.clone() } else { own };
+        let address = recipient.address.clone();
+        let shown = recipient.original.as_ref().unwrap_or(&address);
         let Pass { inner, config, id, sender, source, .. } = self;
-        let (copies, full) = tokio::task::block_in_place(|| {
-            let (mut copies, mut full) = (Vec::new(), Vec::new());
+        let (mut copies, mut full) = (Vec::new(), Vec::new());
+        tokio::task::block_in_place(|| {
             for target in &mailboxes {
-                let message = inner.message(sender, source, &shown, *id);
+                let message = inner.message(sender, source, shown, *id);
                 if inner.has_room_for(config, target, &message) || inner.has_copy(target, *id) {
-                    copies.push(inner.submit(config, target, message, &shown, *id));
+                    copies.push(inner.submit(config, target, message, shown, *id));
                 } else {
-                    full.push(name(mailbox_address(config, target)));
+                    full.push(mailbox_address(config, target));
                 }
             }
-            (copies, full)
         });
-        let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
-        self.tried = true;
-        if left.is_empty() && full.is_empty() {
-            self.delivered(address);
-        }
-        self.failed(address, full.iter().map(|target| Failure::mailbox_full(target)));
-        for waiting in left {
-            self.left(address, name(waiting.address));
+        Some(Storing { address, single: mailboxes.len() == 1, copies, full })
+    }
+
+    /// Waits for copies, and takes down what came of them.
+    async fn stored(&mut self, storing: Vec<Storing>) {
+        for Storing { address, single, copies, full } in storing {
+            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+            let name = |own: String| if single { address.clone() } else { own };
+            let Pass { inner, config, id, sender, source, .. } = self;
+            let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
+            self.tried = true;
+            if left.is_empty() && full.is_empty() {
+                self.delivered(&address);
+            }
+            self.failed(&address, full.into_iter().map(|target| Failure::mailbox_full(&name(target))));
+            for waiting in left {
+                self.left(&address, name(waiting.address));
+            }
         }
     }
 
