@@ -9,12 +9,12 @@ use super::merge::Texts;
 use super::posting::{Author, Wanted};
 use crate::config::Config;
 use crate::smtp::lists::Killed;
-use layout::list::settings::{Language, Settings};
+use layout::list::settings::{AllowPosting, Language, Settings};
 use layout::list::{File, ListDir};
 use layout::name::AliasName;
 use layout::registry::model::Domain;
 use layout::text::CodePage;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 /// A list.
@@ -83,7 +83,11 @@ impl<'a> List<'a> {
     /// The spellings in which a file holds this address.
     pub fn spellings(&self, file: File, address: &str) -> io::Result<Vec<String>> {
         let group = self.dir.group(file, self.code_page())?;
-        Ok(group.members().filter(|member| self.same(member, address)).collect())
+        let local = |address: &str| address.split('@').next().unwrap_or_default().to_lowercase();
+        let wanted = local(address);
+        // Most members differ before the sign, which is cheaper to see than what a domain is called.
+        let same = |member: &String| local(member) == wanted && self.same(member, address);
+        Ok(group.members().filter(same).collect())
     }
 
     fn holds(&self, file: File, address: &str) -> io::Result<bool> {
@@ -109,8 +113,11 @@ impl<'a> List<'a> {
         Wanted { allow: allow_posting, posters, password: password.is_some() }
     }
 
-    /// What is known of an author.
+    /// What is known of an author, as far as it matters.
     pub fn author(&self, address: &str, password: bool) -> io::Result<Author> {
+        if self.settings.allow_posting == AllowPosting::Anyone {
+            return Ok(Author { password, ..Author::default() });
+        }
         Ok(Author {
             owner: self.is_owner(address),
             member: self.membership(address)? != Membership::None,
@@ -124,18 +131,33 @@ impl<'a> List<'a> {
         Ok(Killed::parse(&self.dir.text(File::Kill, self.code_page())?).contains(author))
     }
 
-    /// Who gets posts, or digests, in the order of the file: each once, without those on hold, never the list itself.
+    /// Who gets posts, or digests: each once, without those on hold, never the list itself. First those here in the order of the file, then the
+    /// others by their domains, so that a domain's members get a post in as few messages as may be.
     pub fn recipients(&self, file: File) -> io::Result<Vec<String>> {
-        let key_of = |member: &str| key(self.config, &self.full(member));
+        let mut domains = HashMap::new();
+        let mut key_of = |address: &str| {
+            let (local, domain) = address.rsplit_once('@').unwrap_or((address, &self.address.domain));
+            let known = domains.entry(domain.to_lowercase());
+            let (official, here) = known.or_insert_with_key(|domain| {
+                let here = self.config.local_domain(domain).map(|domain| domain.name.to_lowercase());
+                (here.clone().unwrap_or_else(|| domain.clone()), here.is_some())
+            });
+            (format!("{}@{official}", local.to_lowercase()), *here)
+        };
         let hold = self.dir.group(File::Hold, self.code_page())?;
-        let mut seen: HashSet<String> = hold.members().map(|member| key_of(&member)).collect();
-        seen.extend([self.address.post(), self.address.bounce()].iter().map(|own| key_of(own)));
-        let members = self.dir.group(file, self.code_page())?;
-        Ok(members
-            .members()
-            .map(|member| self.full(&member))
-            .filter(|member| seen.insert(key_of(member)))
-            .collect())
+        let mut seen: HashSet<String> = hold.members().map(|member| key_of(&member).0).collect();
+        seen.extend([self.address.post(), self.address.bounce()].iter().map(|own| key_of(own).0));
+        let (mut local, mut others) = (Vec::new(), Vec::new());
+        for member in self.dir.group(file, self.code_page())?.members() {
+            let (key, here) = key_of(&member);
+            if seen.insert(key) {
+                let line = if here { &mut local } else { &mut others };
+                line.push(self.full(&member));
+            }
+        }
+        others.sort_by_cached_key(|address| address.rsplit('@').next().unwrap_or_default().to_lowercase());
+        local.append(&mut others);
+        Ok(local)
     }
 
     /// The texts around each post.
