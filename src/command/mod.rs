@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod lists;
 mod queue;
+mod status;
 mod survey;
 
 use crate::serve::{self, ServeError, Service};
@@ -59,6 +60,8 @@ enum Command {
     Export(export::Export),
     /// Read everything, change nothing, and report what is wrong (exit code 0 clean, 1 findings, 2 could not run).
     Check(check::Check),
+    /// Show what a running server is doing: services, ports, connections, queue.
+    Status(status::Status),
     /// See and change what waits in the spool; the server may be up or down.
     Queue(queue::Queue),
 }
@@ -186,6 +189,7 @@ impl Command {
             Command::Import(import) => import.run(),
             Command::Export(export) => export.run(),
             Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
         }
     }
@@ -223,23 +227,6 @@ fn give_to_owner(root: &Root, files: &[TreePath]) -> Result<(), CommandError> {
 /// The files that a new registry consists of.
 fn registry_files(root: &Root) -> [TreePath; 3] {
     [root.registry_ini(), root.registry_good(), root.registry_lock()]
-}
-
-/// The addresses of this machine.
-fn local_addresses() -> Vec<IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let mut found: Vec<IpAddr> = Vec::new();
-    for address in interfaces.filter_map(|interface| interface.address) {
-        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-            (Some(four), _) => IpAddr::V4(four.ip()),
-            (_, Some(six)) => IpAddr::V6(six.ip()),
-            _ => continue,
-        };
-        if !found.contains(&ip) {
-            found.push(ip);
-        }
-    }
-    found
 }
 
 /// Reads a file of at most `limit` bytes that the admin named; `None` if it is larger.

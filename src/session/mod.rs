@@ -5,6 +5,7 @@ pub mod gate;
 pub mod network;
 #[cfg(test)]
 pub mod testing;
+pub mod traffic;
 
 use crate::account::Accounts;
 use crate::config::Live;

@@ -168,7 +168,7 @@ struct Begun {
     waiting: Vec<Waiting>,
     /// Recipients who do not get it.
     refused: Vec<Refused>,
-    /// Was a copy thrown away on purpose?
+    /// Was a copy thrown away on purpose, or sent on already?
     discarded: bool,
 }
 
@@ -188,6 +188,28 @@ struct Copy {
     /// The message, if the user's settings may answer it.
     answered: Option<Source>,
     answer: oneshot::Receiver<Outcome>,
+}
+
+/// A message for one recipient.
+#[derive(Clone, Copy)]
+struct Letter<'a> {
+    sender: &'a str,
+    /// As the client named him.
+    recipient: &'a str,
+    id: SpoolId,
+    source: &'a Source,
+    /// Did a user's settings send it on? That happens once: two Information Managers could do it for ever.
+    sent_on: bool,
+}
+
+/// What was done with a message for one mailbox.
+enum Placed {
+    UnderWay(Copy),
+    /// It goes somewhere else, or nowhere, as the mailbox's settings want it.
+    SentOn,
+    Full,
+    /// Something failed; it is to be tried again for this recipient.
+    PutOff(Waiting),
 }
 
 impl Transport {
@@ -310,8 +332,8 @@ impl Arrival {
 
     /// The message, for notices about it.
     fn case<'a>(&'a self, source: &'a Source) -> Case<'a> {
-        let Origin { host, sender, utf8, .. } = &self.origin;
-        Case { host, sender, dsn: &self.dsn, utf8: *utf8, source }
+        let Origin { id, host, sender, utf8, .. } = &self.origin;
+        Case { id: *id, host, sender, dsn: &self.dsn, utf8: *utf8, source }
     }
 }
 
@@ -381,17 +403,24 @@ impl Inner {
                 begun.refuse(recipient, Refusal::TooLarge, Failure::too_large(&recipient.address));
                 continue;
             }
+            let letter = Letter {
+                sender: &arrival.origin.sender,
+                recipient: &recipient.address,
+                id: arrival.origin.id,
+                source,
+                sent_on: false,
+            };
             for target in &recipient.routed.mailboxes {
                 if seen.insert(key(target)) {
-                    let message =
-                        self.message(&arrival.origin.sender, source, &recipient.address, arrival.origin.id);
-                    if self.has_room_for(config, target, &message) {
-                        let id = arrival.origin.id;
-                        begun.copies.push(self.submit(config, target, message, &recipient.address, id));
-                    } else {
-                        let address = &recipient.address;
-                        let refusal = Refusal::MailboxFull(address.clone());
-                        begun.refuse(recipient, refusal, Failure::mailbox_full(address));
+                    match self.place(config, target, letter) {
+                        Placed::UnderWay(copy) => begun.copies.push(copy),
+                        Placed::SentOn => begun.discarded = true,
+                        Placed::PutOff(waiting) => begun.waiting.push(waiting),
+                        Placed::Full => {
+                            let address = &recipient.address;
+                            let refusal = Refusal::MailboxFull(address.clone());
+                            begun.refuse(recipient, refusal, Failure::mailbox_full(address));
+                        }
                     }
                 }
             }
@@ -481,31 +510,33 @@ impl Inner {
         }
     }
 
-    fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
-        NewMessage {
+    /// Brings a message on its way into a mailbox, or where the mailbox's settings want it.
+    fn place(&self, config: &Config, target: &MailboxTarget, letter: Letter<'_>) -> Placed {
+        let Letter { sender, recipient, id, source, sent_on } = letter;
+        if !sent_on {
+            match self.pass_on(config, target, sender, recipient, source) {
+                Ok(false) => {}
+                Ok(true) => return Placed::SentOn,
+                Err(error) => return Placed::PutOff(self.put_off(config, id, target, recipient, &error)),
+            }
+        }
+        let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+        let message = NewMessage {
             source: source.clone(),
             sender: sender.to_owned(),
-            date: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64),
+            date,
             way: Way::Delivery { recipient: recipient.to_owned(), id, rule: None },
             flags: 0,
             keywords: Vec::new(),
+        };
+        if !self.has_room_for(config, target, &message) && !self.has_copy(target, id) {
+            return Placed::Full;
         }
-    }
-
-    fn submit(
-        &self,
-        config: &Config,
-        target: &MailboxTarget,
-        message: NewMessage,
-        address: &str,
-        id: SpoolId,
-    ) -> Copy {
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
-        let token = token(target, id);
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
-        let answered = self.answers_mail(config, target).then(|| message.source.clone());
-        let answer = self.hub.append(mailbox, message, Some(token), size_max);
-        Copy { target: target.clone(), address: address.to_owned(), answered, answer }
+        let answered = self.answers_mail(config, target).then(|| source.clone());
+        let answer = self.hub.append(mailbox, message, Some(token(target, id)), size_max);
+        Placed::UnderWay(Copy { target: target.clone(), address: recipient.to_owned(), answered, answer })
     }
 
     /// Waits for the copies, logs them, and gives back those that could not be stored, as recipients for the queue.
@@ -534,16 +565,25 @@ impl Inner {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the server is stopping".to_owned(),
             };
-            let text = format!("{}@{}: {failed}", target.user, target.domain);
-            self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
-            left.push(Waiting {
-                address: mailbox_address(config, &target),
-                original: Some(address),
-                ruled: false,
-                dsn: Dsn::default(),
-            });
+            left.push(self.put_off(config, id, &target, &address, &failed));
         }
         left
+    }
+
+    /// Says why a copy could not be stored, and answers with the recipient for the queue.
+    fn put_off(
+        &self,
+        config: &Config,
+        id: SpoolId,
+        target: &MailboxTarget,
+        address: &str,
+        why: &dyn std::fmt::Display,
+    ) -> Waiting {
+        let text = format!("{}@{}: {why}", target.user, target.domain);
+        self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
+        let original = Some(address.to_owned());
+        let address = mailbox_address(config, target);
+        Waiting { address, original, ruled: false, dsn: Dsn::default() }
     }
 
     /// Puts a message into the spool for those who have to wait.
@@ -556,6 +596,13 @@ impl Inner {
         source: Source,
         file: Option<layout::spool::store::Incoming>,
     ) -> io::Result<()> {
+        for Waiting { address, original, .. } in &waiting {
+            if let Some(from) = original.as_ref().filter(|from| *from != address)
+                && config.local_domain(remote::domain_of(address)).is_none()
+            {
+                self.log(config, Tag::Smtp, name.id(), None, &Event::Forwarded { from, to: address });
+            }
+        }
         let fields = Fields {
             data: windows_path(config, &name.file(Role::Data)),
             host: arrival.origin.host.clone(),
@@ -600,9 +647,18 @@ impl Inner {
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
         self.spooler.accept(prepared)?;
+        let queue = self.store.path(Role::Queued, &name).full();
+        self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
+    }
+
+    /// With Verbose Logging, why the queue does what it does.
+    fn explain(&self, config: &Config, id: SpoolId, text: impl FnOnce() -> String) {
+        if config.registry.services.smtp.verbose_logging {
+            self.log(config, Tag::Smtp, id, None, &Event::Note(&text()));
+        }
     }
 
     /// The dialogue with other servers about this message, if the admin wants to see it.

@@ -66,6 +66,18 @@ enum Cause {
     Timer,
 }
 
+impl Cause {
+    /// For the log.
+    fn text(self) -> &'static str {
+        match self {
+            Cause::New => "it is new",
+            Cause::Asked => "its Q file was touched or written anew",
+            Cause::Found => "it was there when the server started",
+            Cause::Timer => "its time has come",
+        }
+    }
+}
+
 /// What we remember of an item.
 #[derive(Clone, Copy, Debug)]
 enum Known {
@@ -152,7 +164,10 @@ impl Queue {
         });
         let mut items = match listing {
             Ok(listing) => listing.items,
-            Err(error) => return tracing::warn!(%error, "the spool could not be read"),
+            Err(error) => {
+                self.inner.log.note(&format!("the spool could not be read: {error}"));
+                return tracing::warn!(%error, "the spool could not be read");
+            }
         };
         // A claim may be left over: whoever tries to take it finds out.
         let ours = |item: &Item| matches!(item.state, State::Waiting | State::Claimed | State::LoneEnvelope);
@@ -208,6 +223,9 @@ impl Queue {
             // It stays "working", so that what made one worker fail is not tried again at once; the next start tries it.
             Err(error) => {
                 tracing::error!(%error, "a delivery broke off");
+                self.inner
+                    .log
+                    .note("a delivery broke off: its message stays in the spool until the next start");
                 self.busy.iter_mut().for_each(|count| *count = count.saturating_sub(1));
                 return;
             }

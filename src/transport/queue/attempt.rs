@@ -9,13 +9,13 @@ use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Copy, Inner, key, mailbox_address};
+use crate::transport::{Copy, Inner, Letter, Placed, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::spool::dsn::MessageDsn;
-use layout::spool::id::{ItemName, Role};
+use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::{Envelope, Recipient};
 use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
 use std::collections::{HashMap, HashSet};
@@ -52,6 +52,10 @@ struct Storing {
     copies: Vec<Copy>,
     /// Mailboxes that have no room, as addresses.
     full: Vec<String>,
+    /// Mailboxes for which it has to be tried again.
+    left: Vec<Recipient>,
+    /// Did a mailbox's settings send it somewhere else?
+    sent_on: bool,
 }
 
 /// What came of one address in the envelope.
@@ -87,10 +91,12 @@ pub(super) struct Pass<'a> {
     /// The number of this try.
     tries: u32,
     asked: bool,
+    /// Did a user's settings send this message on?
+    forwarded: bool,
     pub(super) verdicts: Verdicts,
     /// Was anything really tried?
     pub(super) tried: bool,
-    /// Did another server or a program get a message?
+    /// Did another server, a program, or another item of the spool get the message?
     pub(super) sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
@@ -105,6 +111,8 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
         Err(SpoolError::Busy(_) | SpoolError::Gone(_)) => Rest::Ended,
         Err(error) => {
             tracing::warn!(%error, item = %name, "an item of the spool could not be worked on");
+            let text = format!("{name} could not be worked on: {error}");
+            inner.log(&inner.live.now(), Tag::Smtp, name.id(), None, &Event::Note(&text));
             let stamp = inner.live.now().root().disk().stat(&inner.store.path(Role::Queued, name));
             stamp.map_or(Rest::Ended, |(stamp, _)| Rest::Until(stamp, Instant::now() + ODD_FOR))
         }
@@ -125,6 +133,9 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
         tokio::task::block_in_place(|| claim.finish())?;
+        let why = if source.is_none() { "its message is missing" } else { "it has no recipients" };
+        let text = format!("removed {name} from the spool: {why}");
+        inner.log(&config, Tag::Smtp, name.id(), None, &Event::Note(&text));
         return Ok(Rest::Ended);
     }
     let age = age(now, loaded.since);
@@ -148,6 +159,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         waited,
         tries: before.unwrap_or(0).saturating_add(1),
         asked: cause == Cause::Asked,
+        forwarded: name.extension().eq_ignore_ascii_case(Origin::Forward.extension()),
         verdicts: Verdicts::new(),
         tried: false,
         sent: false,
@@ -156,6 +168,10 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
+    let count = envelope.recipients().len();
+    inner.explain(&config, name.id(), || {
+        format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
+    });
     pass.deliver(&envelope).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
@@ -163,6 +179,9 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         let tries_max = settings.max_tries;
         let event = Event::Requeuing { queue: &queue, tries: pass.tries, tries_max };
         inner.log(&config, Tag::Smtp, name.id(), None, &event);
+    }
+    if let Rest::Until(_, due) = rest {
+        explain_pause(inner, &config, name.id(), due.saturating_duration_since(Instant::now()));
     }
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Finished { queue: &queue, status });
     Ok(rest)
@@ -174,11 +193,24 @@ fn not_yet(inner: &Inner, config: &Config, name: &ItemName) -> Result<Option<Res
     let Some(tries) = envelope.tries() else { return Ok(None) };
     let age = age(config.root().disk().now(), resting_since(&stamp));
     let left = wait(&config.registry.services.smtp, tries).saturating_sub(age);
-    Ok((!left.is_zero()).then(|| Rest::Until(stamp, Instant::now() + left)))
+    if left.is_zero() {
+        return Ok(None);
+    }
+    explain_pause(inner, config, name.id(), left);
+    Ok(Some(Rest::Until(stamp, Instant::now() + left)))
 }
 
 fn age(now: i64, since: i64) -> Duration {
     Duration::from_nanos(now.saturating_sub(since).max(0) as u64)
+}
+
+/// With Verbose Logging, when an item is tried next.
+fn explain_pause(inner: &Inner, config: &Config, id: SpoolId, pause: Duration) {
+    inner.explain(config, id, || {
+        // An item that is kept until somebody touches it waits for years.
+        let due = chrono::Duration::from_std(pause).ok().map(|pause| chrono::Local::now() + pause);
+        due.map_or_else(String::new, |due| format!("next try {}", due.format("%Y-%m-%d %H:%M:%S")))
+    });
 }
 
 /// An item in our hands.
@@ -212,7 +244,7 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
 impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
-        let trusted = envelope.auth_user().is_some();
+        let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
         let (mut seen, mut storing) = (HashSet::new(), Vec::new());
@@ -231,6 +263,7 @@ impl Pass<'_> {
                     continue;
                 }
             };
+            self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
             self.verdicts.entry(address.clone()).or_default();
             for list in routed.lists {
                 if seen.insert(list.address()) {
@@ -289,28 +322,30 @@ impl Pass<'_> {
         let address = recipient.address.clone();
         let shown = recipient.original.as_ref().unwrap_or(&address);
         let Pass { inner, config, id, sender, source, .. } = self;
-        let (mut copies, mut full) = (Vec::new(), Vec::new());
+        let letter = Letter { sender, recipient: shown, id: *id, source, sent_on: self.forwarded };
+        let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
         tokio::task::block_in_place(|| {
             for target in &mailboxes {
-                let message = inner.message(sender, source, shown, *id);
-                if inner.has_room_for(config, target, &message) || inner.has_copy(target, *id) {
-                    copies.push(inner.submit(config, target, message, shown, *id));
-                } else {
-                    full.push(mailbox_address(config, target));
+                match inner.place(config, target, letter) {
+                    Placed::UnderWay(copy) => copies.push(copy),
+                    Placed::SentOn => sent_on = true,
+                    Placed::PutOff(waiting) => left.push(waiting),
+                    Placed::Full => full.push(mailbox_address(config, target)),
                 }
             }
         });
-        Some(Storing { address, single: mailboxes.len() == 1, copies, full })
+        Some(Storing { address, single: mailboxes.len() == 1, copies, full, left, sent_on })
     }
 
     /// Waits for copies, and takes down what came of them.
     async fn stored(&mut self, storing: Vec<Storing>) {
-        for Storing { address, single, copies, full } in storing {
+        for Storing { address, single, copies, full, mut left, sent_on } in storing {
             // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
             let name = |own: String| if single { address.clone() } else { own };
             let Pass { inner, config, id, sender, source, .. } = self;
-            let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
+            left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
             self.tried = true;
+            self.sent |= sent_on;
             if left.is_empty() && full.is_empty() {
                 self.delivered(&address);
             }
@@ -404,6 +439,9 @@ impl Pass<'_> {
     fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
+                self.inner.explain(self.config, self.id, || {
+                    format!("{domain} is not tried now: it did not answer a short while ago, or it is busy with others")
+                });
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
                 for (address, to) in pairs {
                     self.verdicts.entry(address).or_default().left.push(to.address);
@@ -545,6 +583,15 @@ fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<Stri
 fn refused(target: &str, why: &str) -> Failure {
     let failure = Failure::new(target, format!("undeliverable to {target} ({why})"));
     Failure { reply: vec![why.to_owned()], ..failure }
+}
+
+/// Where an address leads, for Verbose Logging.
+fn whereabouts(address: &str, routed: &Routed) -> String {
+    let mailboxes = routed.mailboxes.iter().map(|target| format!("{target:?}"));
+    let elsewhere = routed.remote.iter().chain(&routed.waiting).cloned();
+    let lists = routed.lists.iter().map(ListTarget::address);
+    let all: Vec<String> = mailboxes.chain(elsewhere).chain(lists).collect();
+    format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
 }
 
 /// The failure that a problem is: at once, or when the tries are used up.

@@ -250,3 +250,21 @@ async fn administrators_habits() {
     until("an empty queue", || site.spool('Q').is_empty()).await;
     assert_eq!(site.spool('D'), ["Dcccc000000010003.SMD"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_information_managers_do_not_go_on_for_ever() {
+    let mut site = Site::new();
+    for (user, other) in [("bob", "root"), ("root", "bob")] {
+        let dir = site.path(&format!("users/{user}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("main.inf.opt"), format!("Forward={other}\r\n")).unwrap();
+    }
+    site.start("", "", "");
+    site.send("bob", 10).await;
+    until("the mail", || site.inbox("root").contains("Subject: x")).await;
+    site.drop_pair("ffff000000010001", "root@example.org", false);
+    until("the other mail", || site.inbox("bob").contains("Subject: ffff000000010001")).await;
+    site.empty().await;
+    assert_eq!(site.inbox("root").matches("Subject:").count(), 1);
+    assert_eq!(site.inbox("bob").matches("Subject:").count(), 1);
+}

@@ -25,8 +25,8 @@ pub(super) enum Told {
 
 impl Pass<'_> {
     fn case(&self) -> Case<'_> {
-        let Pass { host, sender, dsn, utf8, source, .. } = self;
-        Case { host, sender, dsn, utf8: *utf8, source }
+        let Pass { id, host, sender, dsn, utf8, source, .. } = self;
+        Case { id: *id, host, sender, dsn, utf8: *utf8, source }
     }
 
     /// Tells the sender of those who were given up; the postmaster, if there is no sender; then root.
