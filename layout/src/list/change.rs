@@ -199,7 +199,7 @@ pub fn rewrite(
         let theirs = overwritten.is_some().then(|| bytes.clone());
         let Some(new) = edit(bytes, stamp)?.or(theirs) else {
             if is_named(disk, path, &*handle)? {
-                return Ok(handle.stamp()?);
+                return Ok(stamp);
             }
             // An editor put another file in this place.
             handle = lock::acquire(disk, path, Open::Create, PATIENCE)?;
@@ -208,12 +208,17 @@ pub fn rewrite(
         if written_since(source, stamp)? {
             continue;
         }
-        let before = swap(disk, path, &new)?;
+        let (wrote, before) = swap(disk, path, &new)?;
         let foreign = before.as_deref().map(|before| same_file(before, &*handle)).transpose()? == Some(false);
         let written = written_since(source, stamp)?;
         let ours = std::mem::replace(&mut handle, lock::acquire(disk, path, Open::Create, PATIENCE)?);
+        let now = handle.stamp()?;
+        let is_ours = (now.device, now.inode, now.size, now.modified)
+            == (wrote.device, wrote.inode, wrote.size, wrote.modified);
         overwritten = match (foreign, written) {
-            (false, false) => return Ok(handle.stamp()?),
+            (false, false) if is_ours => return Ok(now),
+            // Somebody was there again since: what stands there now is read anew.
+            (false, false) => None,
             (true, _) => before,
             (false, true) => overwritten.or(Some(ours)),
         };
@@ -232,11 +237,12 @@ fn same_file(a: &dyn Handle, b: &dyn Handle) -> io::Result<bool> {
     Ok((a.device, a.inode) == (b.device, b.inode))
 }
 
-/// Replaces the file durably, and gives the one that stood there in the very moment, where the file system can tell.
-fn swap(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<Option<Box<dyn Handle>>> {
+/// Replaces the file durably. Gives the new file's stamp, and the file that stood there in the very moment, where the file system can tell.
+fn swap(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<(Stamp, Option<Box<dyn Handle>>)> {
     let temporary = path.with_suffix(".$$$");
     write_new(disk, &temporary, content)?;
     disk.copy_owner(path, &temporary)?;
+    let (wrote, _) = disk.stat(&temporary)?;
     let before = match disk.exchange(&temporary, path)? {
         true => {
             let before = disk.open(&temporary, Open::Read)?;
@@ -246,7 +252,7 @@ fn swap(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<Option<B
         false => None,
     };
     disk.sync_dir(&path.parent())?;
-    Ok(before)
+    Ok((wrote, before))
 }
 
 /// The content, as soon as nobody has written it for a moment. Only a file without a line end at its end looks as if an editor were in the
