@@ -4,7 +4,7 @@
 //! [`Hub::append`], where those that wait at the same time share their syncs ([`commit`]). A keeper writes flags down once a second,
 //! takes removed bytes out of idle mailboxes and lets go of those that nobody uses.
 //!
-//! All functions here block on the disk: async code calls them inside `block_in_place`.
+//! All functions here but [`Open::glance`] block on the disk: async code calls them inside `block_in_place`.
 //!
 //! # Failure
 //! [`MailboxError`] from the engine; nothing is retried here but an append to a mailbox that another program holds, for
@@ -66,6 +66,18 @@ impl Open {
         let outcome = work(&mut state.mailbox);
         self.tell(&state.mailbox);
         outcome
+    }
+
+    /// Works on the mailbox if that is possible without waiting: `None` if somebody else works on it, or if the file has to be looked
+    /// at. For code that must not block.
+    pub fn glance<T>(&self, work: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
+        let mut state = self.state.try_lock().ok()?;
+        if !state.mailbox.is_current() {
+            return None;
+        }
+        state.used = Instant::now();
+        state.tidied = false;
+        Some(work(&mut state.mailbox))
     }
 
     /// Wakes whoever watches, if there is news.

@@ -2,8 +2,8 @@
 //!
 //! Memory is taken only while bytes are there: an idle connection has no buffer of ours, a TLS one what the library needs.
 //!
-//! Protocol sessions are plain blocking code between two client commands: [`Connection::blocking`] gives them a writer, with
-//! backpressure from the client, inside `block_in_place`.
+//! What code that blocks on the disk answers gathers in memory ([`Connection::blocking`]); only async code sends it, so that a slow
+//! client costs no thread. Long answers are made in pieces, with [`Connection::flush_if_large`] between them.
 //!
 //! # Failure
 //! [`ReadError`]; a client that is too slow, sends too long a line or hangs up.
@@ -16,15 +16,14 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
-/// How much a blocking writer gathers before it writes.
-const GATHER: usize = 64 << 10;
+/// How much is gathered before it is sent.
+pub const GATHER: usize = 64 << 10;
 /// How long a client may take to accept a piece of our answer.
 const WRITE_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a client may take for the TLS handshake.
@@ -257,10 +256,19 @@ impl Connection {
         }
     }
 
-    /// A writer for blocking code, inside `block_in_place` only. What it holds goes out when 64 KiB are together, and by
-    /// [`Connection::flush`].
+    /// Sends what was answered if it is worth a system call.
+    pub async fn flush_if_large(&mut self) -> io::Result<()> {
+        if self.answer.len() >= GATHER { self.flush().await } else { Ok(()) }
+    }
+
+    /// What waits to be sent, for adding to it.
+    pub fn answering(&mut self) -> &mut Vec<u8> {
+        &mut self.answer
+    }
+
+    /// A writer for blocking code. What it is given goes out by [`Connection::flush`].
     pub fn blocking(&mut self) -> Blocking<'_> {
-        Blocking { connection: self, runtime: Handle::current() }
+        Blocking { answer: &mut self.answer }
     }
 
     /// Says goodbye to the other side.
@@ -275,23 +283,18 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }
 
-/// Writes to a connection from blocking code.
+/// Gathers an answer in blocking code.
 pub struct Blocking<'a> {
-    connection: &'a mut Connection,
-    runtime: Handle,
+    answer: &'a mut Vec<u8>,
 }
 
 impl Write for Blocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.connection.answer(bytes);
-        if self.connection.answer.len() >= GATHER {
-            self.flush()?;
-        }
+        self.answer.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Blocking { connection, runtime } = self;
-        runtime.block_on(connection.flush())
+        Ok(())
     }
 }

@@ -33,7 +33,7 @@ mod read;
 pub use append::{AppendJob, Appended, append_all};
 pub use change::FlagChange;
 pub use inspect::{IndexState, Inspection, inspect};
-pub use read::{read_content, read_header};
+pub use read::{Content, read_content, read_header};
 
 use crate::disk::{Disk, Handle, Open, Stamp};
 use crate::index::identity::{AHEAD, Identity};
@@ -258,6 +258,11 @@ impl Mailbox {
             None => self.vanish()?,
         }
         Ok(Refreshed::Current)
+    }
+
+    /// Was the mailbox looked at, and is everything as it was then? Two system calls, and nobody is waited for.
+    pub fn is_current(&self) -> bool {
+        self.loaded && !self.suspect && self.is_clean().unwrap_or(false)
     }
 
     /// Is everything as it was when we last looked? Takes no lock.

@@ -8,13 +8,14 @@
 
 use super::command::{Command, CommandError, Mail, Mechanism};
 use super::drop::Maildrop;
-use super::transaction;
+use super::transaction::{self, Dotted, Listing};
 use crate::account::{Account, LoginError, plain_login_allowed, split_login};
 use crate::session::Server;
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::logline::{Event, Tag};
+use layout::mailbox::MailboxError;
 use layout::name::SpoolId;
 use std::io;
 use std::sync::Arc;
@@ -156,7 +157,7 @@ impl Session {
         match command {
             Command::Quit => return Err(self.quit().await),
             Command::Capa => self.capa(),
-            Command::Mail(command) => self.mail(command)?,
+            Command::Mail(command) => self.mail(command).await?,
             _ if authorized => self.connection.answer("-ERR you are logged in already\r\n"),
             Command::Stls => self.start_tls().await?,
             _ if !self.may_log_in() => self.connection.answer(
@@ -241,20 +242,22 @@ impl Session {
     }
 
     /// Answers a command on messages, and all such commands that wait behind it.
-    fn mail(&mut self, command: Mail) -> Result<(), End> {
+    async fn mail(&mut self, command: Mail) -> Result<(), End> {
         let State::Transaction(login) = &mut self.state else {
             self.connection.answer("-ERR log in first\r\n");
             return Ok(());
         };
         let connection = &mut self.connection;
-        block_in_place(|| {
-            login.answer(command, connection)?;
-            while let Some((command, length)) = waiting_mail(connection.waiting()) {
+        let mut next = Some(command);
+        while let Some(command) = next {
+            login.answer(command, connection).await?;
+            connection.flush_if_large().await?;
+            next = waiting_mail(connection.waiting()).map(|(command, length)| {
                 connection.skip(length);
-                login.answer(command, connection)?;
-            }
-            Ok(())
-        })
+                command
+            });
+        }
+        Ok(())
     }
 
     /// Asks for SASL responses and logs in (RFC 5034).
@@ -345,10 +348,7 @@ impl Session {
         });
         match opened {
             Ok(drop) => {
-                let mut text = Vec::new();
-                // Writing to memory does not fail.
-                let _ = transaction::summary(&drop, &mut text);
-                self.connection.answer(text);
+                transaction::summary(&drop, self.connection.answering());
                 self.state = State::Transaction(Box::new(Login { account, drop, deleted: 0 }));
             }
             Err(error) => {
@@ -413,8 +413,78 @@ impl Session {
 }
 
 impl Login {
-    fn answer(&mut self, command: Mail, connection: &mut Connection) -> Result<(), End> {
-        transaction::answer(&mut self.drop, command, &mut connection.blocking())?;
+    async fn answer(&mut self, command: Mail, connection: &mut Connection) -> Result<(), End> {
+        if matches!(command, Mail::Uidl(_))
+            && self.drop.needs_uidl()
+            && let Err(error) = block_in_place(|| self.drop.prepare_uidl())
+        {
+            transaction::refuse(&error, connection.answering());
+            return Ok(());
+        }
+        match command {
+            Mail::Retr(number) => self.send(number, None, connection).await,
+            Mail::Top(number, lines) => self.send(number, Some(lines), connection).await,
+            Mail::List(None) => self.list(Listing::Sizes, connection).await,
+            Mail::Uidl(None) => self.list(Listing::Ids, connection).await,
+            command => {
+                transaction::answer(&mut self.drop, command, connection.answering());
+                Ok(())
+            }
+        }
+    }
+
+    async fn list(&self, listing: Listing, connection: &mut Connection) -> Result<(), End> {
+        listing.begin(&self.drop, connection.answering());
+        for first in (0..self.drop.count()).step_by(transaction::LINES) {
+            listing.lines(&self.drop, first, connection.answering());
+            connection.flush_if_large().await?;
+        }
+        connection.answer(".\r\n");
+        Ok(())
+    }
+
+    /// Sends a message, or its begin.
+    async fn send(
+        &mut self,
+        number: u32,
+        lines: Option<u32>,
+        connection: &mut Connection,
+    ) -> Result<(), End> {
+        let Some(index) = self.drop.find(number) else {
+            transaction::refuse(&MailboxError::Gone, connection.answering());
+            return Ok(());
+        };
+        let content = match self.drop.glance(index, lines) {
+            Some(content) => Ok(content),
+            None => block_in_place(|| self.drop.content(index, lines)),
+        };
+        let mut content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                transaction::refuse(&error, connection.answering());
+                return Ok(());
+            }
+        };
+        connection.answer(match lines {
+            None => format!("+OK {} octets\r\n", self.drop.size(index)),
+            Some(_) => "+OK\r\n".to_owned(),
+        });
+        let mut dotted = Dotted::default();
+        loop {
+            let piece = if content.is_ready() {
+                content.next_piece()
+            } else {
+                block_in_place(|| content.next_piece())
+            };
+            // The client was promised the rest: if it cannot be read the connection ends.
+            let Some(piece) = piece.map_err(|_| End::Lost)? else { break };
+            dotted.push(&piece, connection.answering());
+            connection.flush_if_large().await?;
+        }
+        dotted.finish(connection.answering());
+        if lines.is_none() {
+            self.drop.note_answered(index);
+        }
         Ok(())
     }
 }
