@@ -63,14 +63,14 @@ impl Session {
             flags: bits,
             keywords,
         };
-        block_in_place(|| self.store_message(open, message))
+        self.store_message(open, message).await
     }
 
-    fn store_message(&self, open: Arc<Open>, message: NewMessage) -> Outcome {
+    async fn store_message(&self, open: Arc<Open>, message: NewMessage) -> Outcome {
         let answer = self.server.hub.append(open.clone(), message, None, self.mailbox_size_max());
-        match answer.blocking_recv() {
+        match answer.await {
             Ok(Ok(Appended::Stored(uid))) => {
-                let uidvalidity = open.with(|mailbox| mailbox.uidvalidity());
+                let uidvalidity = block_in_place(|| open.with(|mailbox| mailbox.uidvalidity()));
                 Ok(Done { code: format!("APPENDUID {uidvalidity} {uid}"), text: "APPEND completed" })
             }
             Ok(Ok(Appended::Before)) => Ok(Done { code: String::new(), text: "APPEND completed" }),

@@ -1,7 +1,7 @@
 //! FETCH (RFC 3501 §6.4.5, §7.4.2).
 //!
 //! Flags, UID, size and date come from the records alone; the envelope from the header; only the rest reads whole messages.
-//! Large messages that need no conversion are passed through in pieces.
+//! The answer is made and sent in steps of about [`STEP`]; a large message that is asked for as it is goes out in pieces.
 //!
 //! # Failure
 //! Messages that are gone are passed over; by number that is `NO [EXPUNGEISSUED]` (RFC 2180 §4.1), by UID nothing.
@@ -17,19 +17,19 @@ use crate::message::bodystructure::{Form, body_structure};
 use crate::message::section::{Section, SectionText, extract, extract_part, partial};
 use crate::message::structure::Structure;
 use crate::message::{date, envelope};
-use crate::session::connection::Blocking;
+use crate::session::connection::{Blocking, Connection};
 use chrono::TimeZone as _;
-use layout::disk::{Handle, read_exact_at};
 use layout::lock::PATIENCE;
-use layout::mailbox::{FlagChange, MailboxError};
+use layout::mailbox::{Content, FlagChange, MailboxError};
 use layout::mbx::record::{Record, flag};
+use layout::mbx::view::Reader;
 use std::io::Write;
-use std::sync::Arc;
+use tokio::task::block_in_place;
 
 /// Messages of at least so many bytes are not read into memory whole if that can be avoided.
 const LARGE: u64 = 1 << 20;
-/// How much of a large message is passed on at once.
-const PIECE: usize = 256 << 10;
+/// How much of the answer is made before it is sent.
+const STEP: usize = 256 << 10;
 
 /// What a FETCH asks for.
 struct Plan {
@@ -72,11 +72,29 @@ fn part_of(item: &FetchItem) -> Part {
     }
 }
 
+/// What a step of a FETCH did.
+struct Step {
+    /// Messages that are answered or gone.
+    done: usize,
+    /// One was gone.
+    gone: bool,
+    /// The rest of the last one.
+    large: Option<Large>,
+}
+
+/// What is still to be sent of a large message.
+struct Large {
+    content: Content,
+    left: u64,
+    /// The answer behind it.
+    end: Vec<u8>,
+}
+
 impl Session {
     /// FETCH and UID FETCH.
-    pub(super) fn fetch(
+    pub(super) async fn fetch(
         &mut self,
-        out: &mut Blocking<'_>,
+        connection: &mut Connection,
         numbering: Numbering,
         set: &SequenceSet,
         items: Vec<FetchItem>,
@@ -88,9 +106,18 @@ impl Session {
         let mut gone = false;
         for range in ranges {
             let Some(mut number) = u32::try_from(range.start).ok() else { break };
-            for slice in uids.get(range).unwrap_or_default().chunks(SLICE) {
-                gone |= self.fetch_slice(out, &plan, number, slice)?;
-                number += slice.len() as u32;
+            let mut rest = uids.get(range).unwrap_or_default();
+            while !rest.is_empty() {
+                let slice = rest.get(..SLICE).unwrap_or(rest);
+                let out = &mut connection.blocking();
+                let step = block_in_place(|| self.fetch_step(out, &plan, number, slice))?;
+                gone |= step.gone;
+                number += step.done as u32;
+                rest = rest.get(step.done..).unwrap_or_default();
+                match step.large {
+                    Some(large) => send_large(connection, large).await?,
+                    None => connection.flush_if_large().await?,
+                }
             }
         }
         if gone && numbering == Numbering::Sequence {
@@ -99,14 +126,14 @@ impl Session {
         done("FETCH completed")
     }
 
-    /// Answers for some messages, the first one with the number behind `before`. Says whether one was gone.
-    fn fetch_slice(
+    /// Answers for some messages, the first one with the number behind `before`; ends early when there is enough to send.
+    fn fetch_step(
         &mut self,
         out: &mut Blocking<'_>,
         plan: &Plan,
         before: u32,
         uids: &[u32],
-    ) -> Result<bool, Failed> {
+    ) -> Result<Step, Failed> {
         let view = self.selected()?;
         let (open, read_only) = (view.open.clone(), view.read_only);
         let mut slice = Slice::take(&open, uids);
@@ -117,26 +144,32 @@ impl Session {
         if !marked.is_empty() {
             slice = Slice::take(&open, uids);
         }
-        let mut gone = false;
+        let mut step = Step { done: 0, gone: false, large: None };
+        let mut made = 0;
         let mut answer = Vec::new();
         for (index, record) in slice.records.iter().enumerate() {
+            step.done = index + 1;
             let Some(record) = record else {
-                gone = true;
+                step.gone = true;
                 continue;
             };
             let changed = marked.binary_search(&record.uid.get()).is_ok();
             let message = Message { number: before + index as u32 + 1, record: *record, changed };
             answer.clear();
             let view = &*self.selected()?;
-            match write_message(view, plan, &slice, &message, &mut answer, out)? {
-                true => {
-                    out.write_all(&answer)?;
-                    self.retrieved += u64::from(plan.part == Part::Whole);
-                }
-                false => gone = true,
+            let Some(large) = write_message(view, plan, &slice, &message, &mut answer)? else {
+                step.gone = true;
+                continue;
+            };
+            out.write_all(&answer)?;
+            self.retrieved += u64::from(plan.part == Part::Whole);
+            made += answer.len();
+            step.large = large;
+            if made >= STEP || step.large.is_some() {
+                break;
             }
         }
-        Ok(gone)
+        Ok(step)
     }
 
     /// Marks the unseen messages of a slice, and gives their UIDs. What others changed before is told.
@@ -167,41 +200,38 @@ struct Message {
     changed: bool,
 }
 
-/// Writes one answer into `answer`, or, for a large message, straight to the client. `false`: the message is gone.
+/// Writes one answer into `answer`, of a large message only its begin. `None`: the message is gone.
 fn write_message(
     view: &View,
     plan: &Plan,
     slice: &Slice,
     message: &Message,
     answer: &mut Vec<u8>,
-    out: &mut Blocking<'_>,
-) -> Result<bool, Failed> {
+) -> Result<Option<Option<Large>>, Failed> {
     let mut writer = Writer { view, message, answer, first: true };
     if plan.part == Part::Record {
         writer.begin();
         plan.items.iter().for_each(|item| writer.record_item(item));
         writer.end(plan);
-        return Ok(true);
+        return Ok(Some(None));
     }
     let record = &message.record;
     if plan.part == Part::Whole
         && record.content_len() >= LARGE
-        && is_plain(record)
         && let Some(piece) = plan.only_piece()
         && let Some(file) = &slice.file
-        && layout::mailbox::read_header(&**file, record).is_ok()
+        && let Ok(content) = Content::open(file.clone(), record, Reader::Imap, None)
     {
-        writer.pass_through(plan, file, piece, out)?;
-        return Ok(true);
+        return Ok(Some(Some(writer.large(plan, content, piece)?)));
     }
-    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(false) };
+    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(None) };
     let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&bytes));
     writer.begin();
     for item in &plan.items {
         writer.item(item, &bytes, structure.as_ref());
     }
     writer.end(plan);
-    Ok(true)
+    Ok(Some(None))
 }
 
 fn needs_structure(item: &FetchItem) -> bool {
@@ -210,11 +240,6 @@ fn needs_structure(item: &FetchItem) -> bool {
         FetchItem::Section { section, .. } => !section.part.is_empty(),
         _ => false,
     }
-}
-
-/// Is the message served as it is stored, but for the line that is left out?
-fn is_plain(record: &Record) -> bool {
-    record.bare_lf.get() == 0 && record.escapes.get() == 0
 }
 
 /// Writes one `* n FETCH (...)`.
@@ -341,19 +366,21 @@ impl Writer<'_> {
         self.answer.push(b' ');
     }
 
-    /// A large message, or a piece of it, from the file to the client.
-    fn pass_through(
+    /// The answer for a large message up to its text, and what follows.
+    fn large(
         mut self,
         plan: &Plan,
-        file: &Arc<dyn Handle>,
+        mut content: Content,
         piece: Option<(u32, u32)>,
-        out: &mut Blocking<'_>,
-    ) -> Result<(), Failed> {
-        let record = &self.message.record;
+    ) -> Result<Large, Failed> {
+        let size = self.message.record.imap_size();
         let (offset, count) = match piece {
-            Some((offset, count)) => (u64::from(offset), u64::from(count)),
+            Some((offset, count)) => (u64::from(offset).min(size), u64::from(count)),
             None => (0, u64::MAX),
         };
+        let left = count.min(size - offset);
+        content.skip(offset)?;
+        let mut end = None;
         self.begin();
         for item in &plan.items {
             match item {
@@ -370,56 +397,32 @@ impl Writer<'_> {
                     continue;
                 }
             }
-            let ranges = served_ranges(record, offset, count);
-            let length: u64 = ranges.iter().map(|range| range.1 - range.0).sum();
-            write!(self.answer, "{{{length}}}\r\n")?;
-            out.write_all(self.answer)?;
-            self.answer.clear();
-            for (from, to) in ranges {
-                pass(&**file, from, to, out)?;
-            }
+            write!(self.answer, "{{{left}}}\r\n")?;
+            end = Some(self.answer.len());
         }
         self.end(plan);
-        Ok(())
+        let end = end.map(|end| self.answer.split_off(end)).unwrap_or_default();
+        Ok(Large { content, left, end })
     }
 }
 
-/// Where in the file the bytes stand that a client sees from `offset` on: before and behind the line that is left out.
-fn served_ranges(record: &Record, offset: u64, count: u64) -> Vec<(u64, u64)> {
-    let hidden = match record.status {
-        0 => record.content_len(),
-        _ => u64::from(record.status_at.get()),
-    };
-    let parts = [(0, hidden), (hidden + u64::from(record.status), record.content_len())];
-    let (mut skip, mut left) = (offset, count);
-    let mut ranges = Vec::new();
-    for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
-        let skipped = skip.min(to - from);
-        skip -= skipped;
-        let from = from + skipped;
-        let to = to.min(from.saturating_add(left));
-        left -= to - from;
-        if from < to {
-            ranges.push((record.content() + from, record.content() + to));
-        }
-    }
-    ranges
-}
-
-/// Passes bytes of the file on. If it cannot be read to the end the connection is lost: the client was promised that many bytes.
-fn pass(file: &dyn Handle, from: u64, to: u64, out: &mut Blocking<'_>) -> Result<(), Failed> {
-    let mut piece = vec![0; PIECE];
-    let mut at = from;
-    while at < to {
-        let length = (to - at).min(PIECE as u64) as usize;
-        let Some(bytes) = piece.get_mut(..length) else { break };
-        read_exact_at(file, bytes, at)
-            .map_err(|_| Failed::Bye("the mailbox was changed by another program"))?;
+/// Sends the rest of a large message. If it cannot be read to the end the connection is lost: the client was promised that many
+/// bytes.
+async fn send_large(connection: &mut Connection, large: Large) -> Result<(), Failed> {
+    let Large { mut content, mut left, end } = large;
+    while left > 0 {
+        let piece = block_in_place(|| content.next_piece());
+        let Ok(Some(mut piece)) = piece else {
+            return Err(Failed::Bye("the mailbox was changed by another program"));
+        };
+        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= piece.len() as u64;
         // As in a literal that is made in memory: no byte is NUL (RFC 3501 §4.3.1).
-        bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = reply::NUL_SUBSTITUTE);
-        out.write_all(bytes)?;
-        at += length as u64;
+        piece.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = reply::NUL_SUBSTITUTE);
+        connection.answer(&piece);
+        connection.flush().await?;
     }
+    connection.answer(end);
     Ok(())
 }
 
@@ -427,56 +430,4 @@ fn pass(file: &dyn Handle, from: u64, to: u64, out: &mut Blocking<'_>) -> Result
 fn internal_date(record: &Record) -> chrono::DateTime<chrono::FixedOffset> {
     let seconds = i64::from(record.date.get());
     chrono::Local.timestamp_opt(seconds, 0).single().map(|date| date.fixed_offset()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_around_the_hidden_line() {
-        let mut record: Record = zeroed();
-        record.offset = 100.into();
-        record.separator = 10.into();
-        record.stored = (10 + 50u32).into();
-        record.status_at = 20.into();
-        record.status = 5;
-        // Content from 110 to 160, without 130 to 135: 45 bytes.
-        for ((offset, count), expected) in [
-            ((0, u64::MAX), vec![(110, 130), (135, 160)]),
-            ((0, 20), vec![(110, 130)]),
-            ((0, 21), vec![(110, 130), (135, 136)]),
-            ((19, 2), vec![(129, 130), (135, 136)]),
-            ((20, 2), vec![(135, 137)]),
-            ((25, 100), vec![(140, 160)]),
-            ((44, 1), vec![(159, 160)]),
-            ((45, 1), vec![]),
-            ((1000, 1), vec![]),
-        ] {
-            assert_eq!(served_ranges(&record, offset, count), expected, "{offset} {count}");
-        }
-        record.status = 0;
-        record.status_at = 0.into();
-        assert_eq!(served_ranges(&record, 40, 100), [(150, 160)]);
-    }
-
-    fn zeroed() -> Record {
-        layout::mbx::record::Record {
-            uid: 1.into(),
-            flags: 0.into(),
-            offset: 0.into(),
-            stored: 0.into(),
-            header: 0.into(),
-            bare_lf: 0.into(),
-            escapes: 0.into(),
-            date: 0.into(),
-            modseq: 0.into(),
-            fingerprint: 0.into(),
-            keywords: 0.into(),
-            status_at: 0.into(),
-            separator: 0.into(),
-            trim: 0,
-            status: 0,
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! One client's session: its state, and which command may come when (RFC 3501 §3).
 //!
-//! Commands run one after the other, each to its end, as plain blocking code; between them the session waits without buffers. After each
+//! Commands run one after the other, as plain blocking code that gathers its answer; between them the session waits without buffers. After each
 //! command the client is told what changed in its mailbox.
 //!
 //! # Failure
@@ -278,12 +278,15 @@ impl Session {
                 connection.answer(format!("* BYE goodbye\r\n{tag} OK LOGOUT completed\r\n"));
                 return Some(End::Silent);
             }
+            (Ok(()), Command::Fetch { numbering, set, items }) => {
+                self.fetch(connection, numbering, &set, items).await
+            }
             (Ok(()), command) => block_in_place(|| self.execute(command, &mut connection.blocking())),
         };
         let synced = match &outcome {
             Err(Failed::Connection) => return Some(End::Silent),
             Err(Failed::Bye(why)) => return Some(End::Bye(why)),
-            _ => block_in_place(|| self.tell_news(&mut connection.blocking(), expunges)),
+            _ => self.tell_news(&mut connection.blocking(), expunges),
         };
         match synced {
             Err(Failed::Bye(why)) => return Some(End::Bye(why)),
@@ -298,6 +301,7 @@ impl Session {
             // A message that the client cannot send is no sign of junk.
             Err(Failed::Bad(_)) if !append => self.mistake(),
             _ if self.failures >= FAILURES_MAX => Some(End::Bye("too many failed logins")),
+            _ if connection.flush_if_large().await.is_err() => Some(End::Silent),
             _ => None,
         }
     }
@@ -372,16 +376,17 @@ impl Session {
             Command::Search { numbering, charset, key } => {
                 self.search(out, numbering, charset.as_deref(), &key)
             }
-            Command::Fetch { numbering, set, items } => self.fetch(out, numbering, &set, items),
             Command::Store { numbering, set, operation, silent, flags } => {
                 self.store(out, numbering, &set, operation, silent, &flags)
             }
             Command::Copy { numbering, set, mailbox } => self.copy(numbering, &set, &mailbox),
             Command::Move { numbering, set, mailbox } => self.move_messages(out, numbering, &set, &mailbox),
             // These need the connection and are performed elsewhere.
-            Command::Authenticate { .. } | Command::Append { .. } | Command::Idle | Command::Logout => {
-                Err(Failed::Bad("this cannot be done here".to_owned()))
-            }
+            Command::Authenticate { .. }
+            | Command::Append { .. }
+            | Command::Idle
+            | Command::Fetch { .. }
+            | Command::Logout => Err(Failed::Bad("this cannot be done here".to_owned())),
         }
     }
 
@@ -429,11 +434,17 @@ impl Session {
     pub(super) fn tell_news(&mut self, out: &mut Blocking<'_>, expunges: bool) -> Result<(), Failed> {
         let Some(view) = &mut self.view else { return Ok(()) };
         let open = view.open.clone();
-        let news = open.with(|mailbox| match mailbox.refresh(GLANCE) {
-            Ok(_) => view.update(mailbox, expunges),
-            // The next command that needs the mailbox says what is wrong with it.
-            Err(_) => News::default(),
-        });
+        let at_once = open.glance(|mailbox| view.is_easy(mailbox).then(|| view.update(mailbox, expunges)));
+        let news = match at_once.flatten() {
+            Some(news) => news,
+            None => block_in_place(|| {
+                open.with(|mailbox| match mailbox.refresh(GLANCE) {
+                    Ok(_) => view.update(mailbox, expunges),
+                    // The next command that needs the mailbox says what is wrong with it.
+                    Err(_) => News::default(),
+                })
+            }),
+        };
         self.tell(out, &news)
     }
 

@@ -132,6 +132,13 @@ impl View {
         }
     }
 
+    /// Can [`View::update`] do without the file's lock? It needs that only to take over the mark of recent messages.
+    pub fn is_easy(&self, mailbox: &mut Mailbox) -> bool {
+        self.read_only
+            || Arc::ptr_eq(&mailbox.uids(), &self.uids)
+            || mailbox.recent_mark() >= mailbox.uid_next().saturating_sub(1)
+    }
+
     /// Takes over what changed. Without `expunges` messages that are gone keep their numbers for now.
     pub fn update(&mut self, mailbox: &mut Mailbox, expunges: bool) -> News {
         let mut news = News::default();
