@@ -32,6 +32,7 @@ mod read;
 
 pub use append::{AppendJob, Appended, append_all};
 pub use change::FlagChange;
+pub use compact::{Rewrite, When};
 pub use inspect::{IndexState, Inspection, inspect};
 pub use read::{Content, read_content, read_header};
 
@@ -126,6 +127,8 @@ pub struct Mailbox {
     names_unsynced: bool,
     letters_due: bool,
     set_aside: bool,
+    /// How often the whole file was scanned, because somebody else changed it.
+    scans: u64,
 }
 
 /// Was the mailbox looked at?
@@ -160,6 +163,7 @@ impl Mailbox {
             names_unsynced: false,
             letters_due: false,
             set_aside: false,
+            scans: 0,
         }
     }
 
@@ -479,6 +483,7 @@ impl Mailbox {
         let Some(found) = self.scanned(scan::whole(handle, seen.taken))? else {
             return Err(MailboxError::Changed);
         };
+        self.scans += 1;
         let modseq = self.meta.modseq + 1;
         self.note_numbers(&found.messages);
         let mut outcome = self.match_with(&found.messages, modseq);
@@ -639,7 +644,13 @@ impl Mailbox {
     fn apply(&mut self, entry: Entry) {
         match entry {
             Entry::Append { .. } => self.pending = Some(entry),
-            Entry::Abort => self.pending = None,
+            Entry::Abort => {
+                // Somebody may have been told these UIDs, if the messages were removed before a crash.
+                if let Some(Entry::Append { records, .. }) = self.pending.take() {
+                    let last = records.last().map_or(0, |record| record.uid.get());
+                    self.meta.uid_next = self.meta.uid_next.max(last.saturating_add(1));
+                }
+            }
             Entry::Done(seen) => {
                 if let Some(Entry::Append { base, total, time, tokens, records, .. }) = self.pending.take() {
                     self.tokens.retain(|(_, at)| at.saturating_add(TOKENS_FOR) > time);
@@ -685,7 +696,6 @@ impl Mailbox {
                 self.visible = None;
             }
             Entry::Recent(mark) => self.meta.recent = self.meta.recent.max(mark),
-            Entry::Stamp(seen) => self.meta.seen = seen,
         }
     }
 
