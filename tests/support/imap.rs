@@ -59,6 +59,19 @@ impl Imap {
         self.answer(&tag)
     }
 
+    /// Sends a command without waiting for its answer; [`Imap::finish`] reads it.
+    pub fn begin(&mut self, line: &str) {
+        self.commands += 1;
+        self.wire.send(format!("t{} {line}\r\n", self.commands).as_bytes());
+    }
+
+    /// Reads the answer of the command that was sent last.
+    #[track_caller]
+    pub fn finish(&mut self) -> Answer {
+        let tag = format!("t{}", self.commands);
+        self.answer(&tag)
+    }
+
     /// Sends a command that must succeed.
     #[track_caller]
     pub fn ok(&mut self, line: &str) -> Answer {
@@ -135,7 +148,11 @@ impl Imap {
     fn answer(&mut self, tag: &str) -> Answer {
         let mut untagged = Vec::new();
         loop {
-            let line = self.whole_line();
+            let Some(line) = self.whole_line() else {
+                let said: Vec<_> =
+                    untagged.iter().map(|line: &Vec<u8>| String::from_utf8_lossy(line)).collect();
+                panic!("the server closed the connection instead of answering, after {said:#?}");
+            };
             match line.strip_prefix(format!("{tag} ").as_bytes()) {
                 Some(status) => {
                     return Answer { untagged, status: String::from_utf8_lossy(status).into_owned() };
@@ -147,14 +164,14 @@ impl Imap {
 
     /// A line with its literals.
     #[track_caller]
-    fn whole_line(&mut self) -> Vec<u8> {
-        let mut line = self.wire.line_bytes().expect("the server closed the connection instead of answering");
+    fn whole_line(&mut self) -> Option<Vec<u8>> {
+        let mut line = self.wire.line_bytes()?;
         while let Some(length) = literal_length(&line) {
             line.extend_from_slice(b"\r\n");
             line.extend(self.wire.exactly(length));
             line.extend(self.wire.line_bytes().expect("the rest of a line after its literal"));
         }
-        line
+        Some(line)
     }
 }
 

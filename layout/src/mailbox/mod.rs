@@ -61,6 +61,9 @@ const TOKENS_FOR: u32 = 24 * 3600;
 /// begin, so that they are above all that an older file of that name had.
 const NUMBERS_BEHIND_CLOCK: i64 = 694_224_000;
 
+/// The longest `user.lck` that is read.
+const USER_LOCK_MAX: u64 = 64;
+
 /// Why something with a mailbox did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum MailboxError {
@@ -177,8 +180,11 @@ impl Mailbox {
         match self.identity {
             Some(identity) => identity.uidvalidity,
             None => {
-                let identity = Identity { uidvalidity: self.clock(), floor: 0, numbered: true };
-                self.identity.insert(identity).uidvalidity
+                // Above all that were given, so that it can stay when the mailbox is made.
+                let given =
+                    self.disk.read(&self.user_lock, USER_LOCK_MAX).map_or(0, |text| last_given(&text));
+                let uidvalidity = self.clock().max(given.saturating_add(1));
+                self.identity.insert(Identity { uidvalidity, floor: 0, numbered: true }).uidvalidity
             }
         }
     }
@@ -585,14 +591,15 @@ impl Mailbox {
     /// A UIDVALIDITY: Unix seconds, but above the last one given in this directory, so that a mailbox made anew within a second is another one.
     fn allot_uidvalidity(&mut self) -> Result<u32, MailboxError> {
         let held = lock::acquire(&*self.disk, &self.user_lock, Open::Create, lock::PATIENCE)?;
-        let text = crate::disk::read_whole(&*held, 64)?;
-        let last: u32 =
-            std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        // One that a session already showed to its client stays, if it can.
-        let wanted = self.identity.map_or_else(|| self.clock(), |identity| identity.uidvalidity);
-        let uidvalidity = wanted.max(last.saturating_add(1));
+        let last = last_given(&crate::disk::read_whole(&*held, USER_LOCK_MAX)?);
+        let uidvalidity = match self.identity {
+            // The one that a session showed to its client for a mailbox that was never there stays, whatever others were given since.
+            Some(identity) if identity.floor == 0 && self.meta.uid_next == 1 => identity.uidvalidity,
+            Some(identity) => identity.uidvalidity.max(last.saturating_add(1)),
+            None => self.clock().max(last.saturating_add(1)),
+        };
         held.set_len(0)?;
-        held.append(format!("{uidvalidity}\n").as_bytes())?;
+        held.append(format!("{}\n", uidvalidity.max(last)).as_bytes())?;
         held.sync()?;
         Ok(uidvalidity)
     }
@@ -726,6 +733,11 @@ impl Mailbox {
             }
         }
     }
+}
+
+/// The content of `user.lck`.
+fn last_given(text: &[u8]) -> u32 {
+    std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn letter_is_due(record: &Record) -> bool {
