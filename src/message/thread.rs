@@ -183,7 +183,7 @@ impl Threads {
     }
 
     /// All nodes, each before those below it.
-    fn from_above(&self) -> Vec<usize> {
+    fn top_down(&self) -> Vec<usize> {
         let mut order = self.roots.clone();
         let mut next = 0;
         while let Some(index) = order.get(next) {
@@ -195,7 +195,7 @@ impl Threads {
 
     /// Step 3: those that are not there go, and what is below them takes their place.
     fn prune(&mut self) {
-        for index in self.from_above().into_iter().rev() {
+        for index in self.top_down().into_iter().rev() {
             let children = std::mem::take(&mut self.node(index).children);
             let mut kept = Vec::with_capacity(children.len());
             for child in children {
@@ -222,7 +222,7 @@ impl Threads {
         let mut keys = vec![(i64::MAX, u32::MAX); self.nodes.len()];
         let by_key =
             |keys: &[(i64, u32)], list: &mut Vec<usize>| list.sort_by_key(|index| keys.get(*index).copied());
-        for index in self.from_above().into_iter().rev() {
+        for index in self.top_down().into_iter().rev() {
             let mut children = std::mem::take(&mut self.node(index).children);
             by_key(&keys, &mut children);
             // One that is not there has the date of the first one below it.

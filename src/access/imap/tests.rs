@@ -1,5 +1,10 @@
 //! Sessions over the network, on a real tree in a temporary directory.
 
+mod extensions;
+mod hostile;
+mod japanese;
+mod public;
+
 use crate::session::Server;
 use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
 use std::net::SocketAddr;
