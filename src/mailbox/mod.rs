@@ -15,6 +15,8 @@
 
 pub mod commit;
 pub mod folders;
+pub mod public;
+pub mod special_use;
 
 use commit::{Committer, Outcome};
 use layout::disk::Disk;

@@ -8,6 +8,7 @@
 //! # Failure
 //! [`ReadError`]; a client that is too slow, sends too long a line or hangs up.
 
+use super::compression::Deflate;
 use crate::account::Ends;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, Write};
@@ -106,6 +107,7 @@ impl Stream {
 /// A connection.
 pub struct Connection {
     stream: Stream,
+    deflate: Option<Box<Deflate>>,
     /// Bytes that were read and not used yet, from `used` on.
     buffer: Vec<u8>,
     used: usize,
@@ -122,7 +124,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let stream = Stream::Plain(stream);
-        Ok(Connection { stream, buffer: Vec::new(), used: 0, answer: Vec::new(), peer, local })
+        Ok(Connection { stream, deflate: None, buffer: Vec::new(), used: 0, answer: Vec::new(), peer, local })
     }
 
     /// The client's address.
@@ -167,6 +169,34 @@ impl Connection {
         }
     }
 
+    /// Sends what was answered and `answer`, and compresses everything from then on, in both directions (RFC 4978). `false`: too many
+    /// connections are compressed already, and nothing was sent.
+    pub async fn start_compression(&mut self, answer: &str) -> io::Result<bool> {
+        let Some(deflate) = Deflate::new(self.waiting().to_vec()) else { return Ok(false) };
+        self.answer(answer);
+        self.flush().await?;
+        self.discard_waiting();
+        self.deflate = Some(Box::new(deflate));
+        Ok(true)
+    }
+
+    /// Waits for bytes and unpacks them; 0 at the end of the stream.
+    async fn read(&mut self) -> io::Result<usize> {
+        let Some(deflate) = &mut self.deflate else { return self.stream.read(&mut self.buffer).await };
+        loop {
+            let unpacked = deflate.unpack(&mut self.buffer)?;
+            if unpacked > 0 {
+                return Ok(unpacked);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = Vec::new();
+            }
+            if self.stream.read(&mut deflate.packed).await? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+
     /// Bytes that came already and were not used yet.
     pub fn waiting(&self) -> &[u8] {
         &self.buffer[self.used..]
@@ -188,7 +218,7 @@ impl Connection {
             // The memory goes while nothing comes.
             self.buffer = Vec::new();
         }
-        match timeout(patience, self.stream.read(&mut self.buffer)).await {
+        match timeout(patience, self.read()).await {
             Err(_) => Err(ReadError::Slow),
             Ok(Ok(0)) => Err(ReadError::Closed),
             Ok(Ok(_)) => Ok(()),
@@ -249,7 +279,10 @@ impl Connection {
         if self.answer.is_empty() {
             return Ok(());
         }
-        let answer = std::mem::take(&mut self.answer);
+        let mut answer = std::mem::take(&mut self.answer);
+        if let Some(deflate) = &mut self.deflate {
+            answer = deflate.pack(&answer)?;
+        }
         match timeout(WRITE_PATIENCE, self.stream.write(&answer)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

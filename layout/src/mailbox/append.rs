@@ -25,7 +25,7 @@ use crate::disk::{Disk, Handle, Open, SyncSet};
 use crate::index::journal::{Entry, Seen, Token};
 use crate::limits::{KEYWORD_LENGTH_MAX, KEYWORDS_MAX};
 use crate::lock;
-use crate::mbx::compose::{Composed, NewMessage};
+use crate::mbx::compose::{Composed, NewMessage, Way};
 use crate::mbx::separator::Dialect;
 use crate::path::TreePath;
 use std::io;
@@ -146,6 +146,9 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
         one.record.offset = U64::new(offset);
         one.record.modseq = U64::new(modseq);
         one.record.keywords = U32::new(keywords);
+        if matches!(message.way, Way::Client) {
+            one.record.set_saved(mailbox.clock());
+        }
         offset = one.record.end();
         tokens.extend(token);
         composed.push(one);

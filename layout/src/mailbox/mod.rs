@@ -40,6 +40,7 @@ use crate::disk::{Disk, Handle, Open, Stamp};
 use crate::index::identity::{AHEAD, Identity};
 use crate::index::journal::{self, Entry, Range, Seen, Token};
 use crate::index::reconcile::{self, Reconciled};
+use crate::index::removals::Removals;
 use crate::index::snapshot::{self, Meta, Records};
 use crate::limits::JOURNAL_MAX;
 use crate::lock::{self, LockError};
@@ -203,6 +204,11 @@ impl Mailbox {
         self.meta.modseq
     }
 
+    /// UIDs that were removed by changes above this one, in ranges; `None` if that was too long ago to be remembered.
+    pub fn removed_since(&self, modseq: u64) -> Option<Vec<Range>> {
+        self.meta.removals.since(modseq)
+    }
+
     /// The names of the keyword bits.
     pub fn keywords(&self) -> &[String] {
         &self.meta.keywords
@@ -334,6 +340,7 @@ impl Mailbox {
             self.load()?;
         }
         self.meta.modseq += u64::from(!self.records.is_empty());
+        self.meta.removals = Removals::unknown_until(self.meta.modseq);
         self.meta.seen = Seen::default();
         self.meta.end = 0;
         self.records = Records::default();
@@ -490,13 +497,19 @@ impl Mailbox {
             return Err(MailboxError::Changed);
         };
         self.scans += 1;
-        let modseq = self.meta.modseq + 1;
+        let modseq = self.next_modseq();
         self.note_numbers(&found.messages);
         let mut outcome = self.match_with(&found.messages, modseq);
         if outcome.uid_next == 1 {
             outcome.uid_next = self.next_number();
         }
-        self.records = Records::from_vec(outcome.records);
+        let before = std::mem::replace(&mut self.records, Records::from_vec(outcome.records));
+        let live = |record: &&Record| !record.has(flag::EXPUNGED);
+        if self.incomplete
+            || before.iter().filter(live).any(|record| self.records.find(record.uid.get()).is_none())
+        {
+            self.meta.removals = Removals::unknown_until(modseq);
+        }
         self.meta.uid_next = outcome.uid_next.max(self.meta.uid_next);
         self.meta.modseq = modseq;
         self.meta.dialect = found.dialect;
@@ -513,6 +526,13 @@ impl Mailbox {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// The number of the change that a new look at the whole file is. With the index lost nobody knows how far the numbers had come: then it is
+    /// the Unix time, which is above them unless there was more than one change a second all the mailbox's life.
+    fn next_modseq(&self) -> u64 {
+        let next = self.meta.modseq + 1;
+        if self.incomplete { next.max(u64::from(self.clock())) } else { next }
     }
 
     /// Gives UIDs to all messages of the file.
@@ -694,6 +714,7 @@ impl Mailbox {
             Entry::Expunge { modseq, uids } => {
                 self.meta.modseq = self.meta.modseq.max(modseq);
                 let mut count = 0;
+                self.meta.removals.note(modseq, &uids);
                 self.each(&uids, |record| {
                     count += usize::from(!record.has(flag::EXPUNGED));
                     record.set(flag::EXPUNGED, true);

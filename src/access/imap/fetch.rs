@@ -10,10 +10,13 @@ use super::command::{FetchItem, Numbering};
 use super::outcome::{Failed, Outcome, done};
 use super::reading::{Part, SLICE, Slice};
 use super::reply;
+use super::select::{vanished, write_vanished};
 use super::sequence::SequenceSet;
 use super::session::Session;
 use super::sync::View;
+use crate::message::binary::{Decoded, decoded};
 use crate::message::bodystructure::{Form, body_structure};
+use crate::message::preview::preview;
 use crate::message::section::{Section, SectionText, extract, extract_part, partial};
 use crate::message::structure::Structure;
 use crate::message::{date, envelope};
@@ -24,6 +27,8 @@ use layout::mailbox::{Content, FlagChange, MailboxError};
 use layout::mbx::record::{Record, flag};
 use layout::mbx::view::Reader;
 use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
 use tokio::task::block_in_place;
 
 /// Messages of at least so many bytes are not read into memory whole if that can be avoided.
@@ -38,17 +43,22 @@ struct Plan {
     marks_seen: bool,
     /// Are the flags among the items?
     has_flags: bool,
+    /// Only messages that changed after this one.
+    changed_since: u64,
 }
 
 impl Plan {
-    fn new(mut items: Vec<FetchItem>, numbering: Numbering) -> Plan {
+    fn new(mut items: Vec<FetchItem>, numbering: Numbering, changed_since: Option<u64>) -> Plan {
         if numbering == Numbering::Uid && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
+        }
+        if changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+            items.push(FetchItem::ModSeq);
         }
         let part = items.iter().map(part_of).max().unwrap_or(Part::Record);
         let marks_seen = items.iter().any(FetchItem::marks_seen);
         let has_flags = items.contains(&FetchItem::Flags);
-        Plan { items, part, marks_seen, has_flags }
+        Plan { items, part, marks_seen, has_flags, changed_since: changed_since.unwrap_or(0) }
     }
 
     /// The piece of the whole message that is asked for, if only one item reads the message and that one asks for nothing else.
@@ -65,11 +75,32 @@ impl Plan {
 
 fn part_of(item: &FetchItem) -> Part {
     match item {
-        FetchItem::Flags | FetchItem::InternalDate | FetchItem::Rfc822Size | FetchItem::Uid => Part::Record,
+        FetchItem::Flags
+        | FetchItem::InternalDate
+        | FetchItem::Rfc822Size
+        | FetchItem::Uid
+        | FetchItem::ModSeq
+        | FetchItem::EmailId
+        | FetchItem::ThreadId
+        | FetchItem::SaveDate => Part::Record,
         FetchItem::Envelope | FetchItem::Rfc822Header => Part::Header,
         FetchItem::Section { section, .. } if section.needs_only_header() => Part::Header,
         _ => Part::Whole,
     }
+}
+
+/// A FETCH command.
+pub(super) struct Fetch {
+    /// Whose numbers the set holds.
+    pub numbering: Numbering,
+    /// Whom it is about.
+    pub set: SequenceSet,
+    /// What is asked for.
+    pub items: Vec<FetchItem>,
+    /// Only of messages that changed since (RFC 7162 §3.1.4.1).
+    pub changed_since: Option<u64>,
+    /// And what was removed since (RFC 7162 §3.2.6).
+    pub vanished: bool,
 }
 
 /// What a step of a FETCH did.
@@ -92,17 +123,10 @@ struct Large {
 
 impl Session {
     /// FETCH and UID FETCH.
-    pub(super) async fn fetch(
-        &mut self,
-        connection: &mut Connection,
-        numbering: Numbering,
-        set: &SequenceSet,
-        items: Vec<FetchItem>,
-    ) -> Outcome {
-        let plan = Plan::new(items, numbering);
-        let view = self.selected()?;
-        let ranges = view.select(numbering, set)?;
-        let uids = view.uids().clone();
+    pub(super) async fn fetch(&mut self, connection: &mut Connection, fetch: Fetch) -> Outcome {
+        let numbering = fetch.numbering;
+        let out = &mut connection.blocking();
+        let (plan, ranges, uids) = block_in_place(|| self.plan_fetch(out, fetch))?;
         let mut gone = false;
         for range in ranges {
             let Some(mut number) = u32::try_from(range.start).ok() else { break };
@@ -123,7 +147,39 @@ impl Session {
         if gone && numbering == Numbering::Sequence {
             return Err(Failed::expunged());
         }
+        if std::mem::take(&mut self.unknown_encoding) {
+            return Err(Failed::No("UNKNOWN-CTE", "a part has an encoding that is not known".to_owned()));
+        }
         done("FETCH completed")
+    }
+
+    /// What is to be answered, and for which of the messages. What the client is told first is written.
+    fn plan_fetch(
+        &mut self,
+        out: &mut Blocking<'_>,
+        fetch: Fetch,
+    ) -> Result<(Plan, Vec<Range<usize>>, Arc<Vec<u32>>), Failed> {
+        let Fetch { numbering, set, items, changed_since, vanished: tell_vanished } = fetch;
+        let plan = Plan::new(items, numbering, changed_since);
+        if plan.items.contains(&FetchItem::ModSeq) {
+            self.begin_condstore(out)?;
+            if !self.selected()?.has_modseq() {
+                return Err(Failed::Bad("changes are not numbered in this mailbox".to_owned()));
+            }
+        }
+        if tell_vanished && !self.enabled.qresync {
+            return Err(Failed::Bad("QRESYNC must be enabled first".to_owned()));
+        }
+        let view = self.selected()?;
+        let ranges = view.select(numbering, &set)?;
+        if tell_vanished {
+            let gone = view.open.clone().with(|mailbox| {
+                let known = set.resolve(mailbox.uid_next().saturating_sub(1));
+                vanished(view, mailbox, &known, plan.changed_since, 0)
+            });
+            write_vanished(out, &gone)?;
+        }
+        Ok((plan, ranges, view.uids().clone()))
     }
 
     /// Answers for some messages, the first one with the number behind `before`; ends early when there is enough to send.
@@ -153,18 +209,23 @@ impl Session {
                 step.gone = true;
                 continue;
             };
+            if record.modseq.get() <= plan.changed_since {
+                continue;
+            }
             let changed = marked.binary_search(&record.uid.get()).is_ok();
             let message = Message { number: before + index as u32 + 1, record: *record, changed };
             answer.clear();
             let view = &*self.selected()?;
-            let Some(large) = write_message(view, plan, &slice, &message, &mut answer)? else {
-                step.gone = true;
-                continue;
-            };
-            out.write_all(&answer)?;
-            self.retrieved += u64::from(plan.part == Part::Whole);
-            made += answer.len();
-            step.large = large;
+            match write_message(view, plan, &slice, &message, &mut answer)? {
+                Written::Told { unknown_encoding, large } => {
+                    out.write_all(&answer)?;
+                    self.retrieved += u64::from(plan.part == Part::Whole);
+                    self.unknown_encoding |= unknown_encoding;
+                    made += answer.len();
+                    step.large = large;
+                }
+                Written::Gone => step.gone = true,
+            }
             if made >= STEP || step.large.is_some() {
                 break;
             }
@@ -174,7 +235,8 @@ impl Session {
 
     /// Marks the unseen messages of a slice, and gives their UIDs. What others changed before is told.
     fn mark_seen(&mut self, out: &mut Blocking<'_>, slice: &Slice) -> Result<Vec<u32>, Failed> {
-        let unseen = slice.records.iter().flatten().filter(|record| !record.has(flag::SEEN));
+        let view = self.selected()?;
+        let unseen = slice.records.iter().flatten().filter(|record| view.flags(record) & flag::SEEN == 0);
         let unseen: Vec<u32> = unseen.map(|record| record.uid.get()).collect();
         if unseen.is_empty() {
             return Ok(unseen);
@@ -200,20 +262,33 @@ struct Message {
     changed: bool,
 }
 
-/// Writes one answer into `answer`, of a large message only its begin. `None`: the message is gone.
+/// What became of one answer.
+enum Written {
+    /// The message is gone.
+    Gone,
+    /// It is there.
+    Told {
+        /// Something of it could not be decoded.
+        unknown_encoding: bool,
+        /// What is still to be sent of it.
+        large: Option<Large>,
+    },
+}
+
+/// Writes one answer into `answer`, of a large message only its begin.
 fn write_message(
     view: &View,
     plan: &Plan,
     slice: &Slice,
     message: &Message,
     answer: &mut Vec<u8>,
-) -> Result<Option<Option<Large>>, Failed> {
-    let mut writer = Writer { view, message, answer, first: true };
+) -> Result<Written, Failed> {
+    let mut writer = Writer { view, message, answer, first: true, unknown_encoding: false };
     if plan.part == Part::Record {
         writer.begin();
         plan.items.iter().for_each(|item| writer.record_item(item));
         writer.end(plan);
-        return Ok(Some(None));
+        return Ok(Written::Told { unknown_encoding: false, large: None });
     }
     let record = &message.record;
     if plan.part == Part::Whole
@@ -222,21 +297,23 @@ fn write_message(
         && let Some(file) = &slice.file
         && let Ok(content) = Content::open(file.clone(), record, Reader::Imap, None)
     {
-        return Ok(Some(Some(writer.large(plan, content, piece)?)));
+        let large = Some(writer.large(plan, content, piece)?);
+        return Ok(Written::Told { unknown_encoding: false, large });
     }
-    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(None) };
+    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
     let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&bytes));
     writer.begin();
     for item in &plan.items {
         writer.item(item, &bytes, structure.as_ref());
     }
     writer.end(plan);
-    Ok(Some(None))
+    Ok(Written::Told { unknown_encoding: writer.unknown_encoding, large: None })
 }
 
 fn needs_structure(item: &FetchItem) -> bool {
     match item {
-        FetchItem::Body | FetchItem::BodyStructure => true,
+        FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview => true,
+        FetchItem::Binary { .. } | FetchItem::BinarySize(_) => true,
         FetchItem::Section { section, .. } => !section.part.is_empty(),
         _ => false,
     }
@@ -248,6 +325,7 @@ struct Writer<'a> {
     message: &'a Message,
     answer: &'a mut Vec<u8>,
     first: bool,
+    unknown_encoding: bool,
 }
 
 impl Writer<'_> {
@@ -267,6 +345,9 @@ impl Writer<'_> {
         if self.message.changed && !plan.has_flags {
             self.record_item(&FetchItem::Flags);
         }
+        if self.message.changed && !plan.items.contains(&FetchItem::ModSeq) {
+            self.view.write_modseq(self.answer, self.message.record.modseq.get());
+        }
         self.answer.extend_from_slice(b")\r\n");
     }
 
@@ -285,8 +366,22 @@ impl Writer<'_> {
             }
             FetchItem::InternalDate => {
                 self.answer.extend_from_slice(b"INTERNALDATE ");
-                date::write_internal(self.answer, &internal_date(record));
+                date::write_internal(self.answer, &local_date(record.date.get()));
             }
+            FetchItem::SaveDate => {
+                self.answer.extend_from_slice(b"SAVEDATE ");
+                date::write_internal(self.answer, &local_date(record.saved()));
+            }
+            FetchItem::ModSeq => {
+                self.answer.extend_from_slice(b"MODSEQ (");
+                reply::number(self.answer, record.modseq.get());
+                self.answer.push(b')');
+            }
+            FetchItem::EmailId => {
+                self.answer.extend_from_slice(format!("EMAILID ({})", email_id(record)).as_bytes());
+            }
+            // Threads are the client's to ask for, with THREAD.
+            FetchItem::ThreadId => self.answer.extend_from_slice(b"THREADID NIL"),
             _ => {
                 let marks = self.view.marks(record);
                 if let Some(marks) = marks {
@@ -298,9 +393,30 @@ impl Writer<'_> {
 
     fn item(&mut self, item: &FetchItem, bytes: &[u8], structure: Option<&Structure<'_>>) {
         match item {
-            FetchItem::Uid | FetchItem::Rfc822Size | FetchItem::InternalDate | FetchItem::Flags => {
-                self.record_item(item);
+            FetchItem::Binary { part, partial, .. } => self.binary(part, *partial, structure),
+            FetchItem::BinarySize(part) => {
+                self.blank();
+                self.binary_name(b"BINARY.SIZE", part);
+                let found = structure.and_then(|structure| decoded(structure, part));
+                let size = match &found {
+                    Some(Decoded::Bytes(bytes)) => bytes.len() as u64,
+                    Some(Decoded::Unknown) => 0,
+                    None => 0,
+                };
+                self.unknown_encoding |= matches!(found, Some(Decoded::Unknown));
+                self.answer.push(b' ');
+                reply::number(self.answer, size);
             }
+            FetchItem::Preview => {
+                self.blank();
+                self.answer.extend_from_slice(b"PREVIEW ");
+                let text = structure.map(preview).unwrap_or_default();
+                match self.view.enabled.utf8 {
+                    true => reply::utf8(self.answer, &text),
+                    false => reply::string(self.answer, text.as_bytes()),
+                }
+            }
+            item if part_of(item) == Part::Record => self.record_item(item),
             FetchItem::Envelope => {
                 self.blank();
                 self.answer.extend_from_slice(b"ENVELOPE ");
@@ -321,7 +437,43 @@ impl Writer<'_> {
             FetchItem::Rfc822Header => self.text(b"RFC822.HEADER", bytes, SectionText::Header),
             FetchItem::Rfc822Text => self.text(b"RFC822.TEXT", bytes, SectionText::Text),
             FetchItem::Section { section, partial, .. } => self.section(section, *partial, bytes, structure),
+            _ => {}
         }
+    }
+
+    /// `BINARY[1.2]`
+    fn binary_name(&mut self, name: &[u8], part: &[u32]) {
+        self.answer.extend_from_slice(name);
+        Section { part: part.to_vec(), text: SectionText::Whole }.write(self.answer);
+    }
+
+    /// A part without its transfer encoding. What holds NUL goes as a literal8 (RFC 3516 §4.2).
+    fn binary(&mut self, part: &[u32], piece: Option<(u32, u32)>, structure: Option<&Structure<'_>>) {
+        self.blank();
+        self.binary_name(b"BINARY", part);
+        self.origin(piece);
+        let text = match structure.and_then(|structure| decoded(structure, part)) {
+            Some(Decoded::Bytes(bytes)) => bytes,
+            other => {
+                self.unknown_encoding |= other.is_some();
+                return self.answer.extend_from_slice(b"NIL");
+            }
+        };
+        let text = match piece {
+            Some((offset, count)) => partial(&text, offset, count),
+            None => &text,
+        };
+        reply::literal8(self.answer, text);
+    }
+
+    /// `<offset> `, or only the blank.
+    fn origin(&mut self, piece: Option<(u32, u32)>) {
+        if let Some((offset, _)) = piece {
+            self.answer.push(b'<');
+            reply::number(self.answer, u64::from(offset));
+            self.answer.push(b'>');
+        }
+        self.answer.push(b' ');
     }
 
     fn text(&mut self, name: &[u8], bytes: &[u8], text: SectionText) {
@@ -358,12 +510,7 @@ impl Writer<'_> {
     fn section_name(&mut self, section: &Section, piece: Option<(u32, u32)>) {
         self.answer.extend_from_slice(b"BODY");
         section.write(self.answer);
-        if let Some((offset, _)) = piece {
-            self.answer.push(b'<');
-            reply::number(self.answer, u64::from(offset));
-            self.answer.push(b'>');
-        }
-        self.answer.push(b' ');
+        self.origin(piece);
     }
 
     /// The answer for a large message up to its text, and what follows.
@@ -426,8 +573,13 @@ async fn send_large(connection: &mut Connection, large: Large) -> Result<(), Fai
     Ok(())
 }
 
-/// INTERNALDATE in the server's zone.
-fn internal_date(record: &Record) -> chrono::DateTime<chrono::FixedOffset> {
-    let seconds = i64::from(record.date.get());
-    chrono::Local.timestamp_opt(seconds, 0).single().map(|date| date.fixed_offset()).unwrap_or_default()
+/// What a message is told apart by, wherever it is (RFC 8474 §5.1): the same fingerprint, size and date are the same message.
+pub fn email_id(record: &Record) -> String {
+    format!("M{:016x}-{:x}-{:x}", record.fingerprint.get(), record.imap_size(), record.date.get())
+}
+
+/// A moment in the server's zone.
+fn local_date(seconds: u32) -> chrono::DateTime<chrono::FixedOffset> {
+    let date = chrono::Local.timestamp_opt(i64::from(seconds), 0).single();
+    date.map(|date| date.fixed_offset()).unwrap_or_default()
 }

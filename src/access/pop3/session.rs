@@ -9,7 +9,8 @@
 use super::command::{Command, CommandError, Mail, Mechanism};
 use super::drop::Maildrop;
 use super::transaction::{self, Dotted, Listing};
-use crate::account::{Account, LoginError, plain_login_allowed, split_login};
+use crate::account::challenge::{challenge, name_and_digest};
+use crate::account::{Account, Accounts, LoginError, plain_login_allowed, split_login};
 use crate::session::Server;
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
@@ -113,6 +114,8 @@ struct Session {
     stopping: watch::Receiver<bool>,
     id: SpoolId,
     state: State,
+    /// What an APOP login must be an answer to, if the greeting offered it.
+    apop: Option<String>,
     failed_logins: u32,
     junk: u32,
 }
@@ -121,7 +124,8 @@ struct Session {
 pub async fn session(server: Arc<Server>, connection: Connection) {
     let (stopping, id) = (server.stopping(), server.connection_id());
     let state = State::Authorization(None);
-    let mut session = Session { server, connection, stopping, id, state, failed_logins: 0, junk: 0 };
+    let mut session =
+        Session { server, connection, stopping, id, state, apop: None, failed_logins: 0, junk: 0 };
     session.greet();
     let end = loop {
         if let Err(end) = session.step().await {
@@ -142,7 +146,11 @@ impl Session {
             Some(text) => one_line(text),
             None => format!("X1 NT-POP3 Server {} (IMail 12 1-1)", config.host_name(local)),
         };
-        self.connection.answer(format!("+OK {text}\r\n"));
+        if config.registry.services.enable_apop && Accounts::knows_passwords(&config) {
+            self.apop = challenge(config.host_name(local)).ok();
+        }
+        let challenge = self.apop.as_ref().map_or_else(String::new, |challenge| format!(" {challenge}"));
+        self.connection.answer(format!("+OK {text}{challenge}\r\n"));
     }
 
     /// One command, or all commands on messages that wait.
@@ -171,7 +179,11 @@ impl Session {
                 State::Authorization(Some(name)) => self.log_in(&name, &password)?,
                 _ => self.connection.answer("-ERR USER comes first\r\n"),
             },
-            Command::AuthList => self.connection.answer("+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n"),
+            Command::AuthList => {
+                let list = self.mechanisms().join("\r\n");
+                self.connection.answer(format!("+OK\r\n{list}\r\n.\r\n"));
+            }
+            Command::Apop(name, digest) => self.log_in_by_apop(&name, digest)?,
             Command::Auth(mechanism, initial) => self.auth(mechanism, initial).await?,
         }
         Ok(())
@@ -201,6 +213,14 @@ impl Session {
         Ok(())
     }
 
+    /// The SASL mechanisms that can work here.
+    fn mechanisms(&self) -> &'static [&'static str] {
+        match Accounts::knows_passwords(&self.server.live.now()) {
+            true => &["PLAIN", "LOGIN", "CRAM-MD5"],
+            false => &["PLAIN", "LOGIN"],
+        }
+    }
+
     fn may_log_in(&self) -> bool {
         let from = self.server.live.now().registry.global.plain_login;
         self.connection.is_secure() || plain_login_allowed(from, self.connection.peer_ip())
@@ -208,7 +228,10 @@ impl Session {
 
     /// RFC 2449. Logins are offered only where they are taken.
     fn capa(&mut self) {
-        let logins = if self.may_log_in() { "USER\r\nSASL PLAIN LOGIN\r\n" } else { "" };
+        let logins = match self.may_log_in() {
+            true => format!("USER\r\nSASL {}\r\n", self.mechanisms().join(" ")),
+            false => String::new(),
+        };
         let tls = if self.connection.is_secure() { "" } else { "STLS\r\n" };
         self.connection.answer(format!(
             "+OK\r\nTOP\r\nUIDL\r\n{tls}{logins}PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
@@ -274,11 +297,41 @@ impl Session {
                     None => None,
                 }
             }
+            Mechanism::CramMd5 => return self.cram_md5().await,
         };
         match credentials {
             Some((name, password)) => self.log_in(&name, &password),
             None => self.failed_login("the response was cancelled or is not valid"),
         }
+    }
+
+    async fn cram_md5(&mut self) -> Result<(), End> {
+        let config = self.server.live.now();
+        if !Accounts::knows_passwords(&config) {
+            return self.refuse_junk(CommandError::Mechanism);
+        }
+        let host = config.host_name(self.connection.local_ip());
+        let challenge = challenge(host).map_err(io::Error::other)?;
+        let response = self.response(&challenge, None).await?;
+        match response.and_then(|response| name_and_digest(response.as_bytes())) {
+            Some((name, digest)) => {
+                let (accounts, ends) = (&self.server.accounts, self.connection.ends());
+                let login =
+                    block_in_place(|| accounts.login_cram_md5(ends, &name, challenge.as_bytes(), digest));
+                self.logged_in(&name, login)
+            }
+            None => self.failed_login("the response was cancelled or is not valid"),
+        }
+    }
+
+    fn log_in_by_apop(&mut self, name: &str, digest: [u8; 16]) -> Result<(), End> {
+        let Some(challenge) = &self.apop else {
+            self.connection.answer("-ERR APOP is not offered here\r\n");
+            return Ok(());
+        };
+        let (accounts, ends) = (&self.server.accounts, self.connection.ends());
+        let login = block_in_place(|| accounts.login_apop(ends, name, challenge.as_bytes(), digest));
+        self.logged_in(name, login)
     }
 
     /// The client's response to a prompt; `None` if it is none.
@@ -300,9 +353,14 @@ impl Session {
     }
 
     fn log_in(&mut self, name: &str, password: &str) -> Result<(), End> {
-        let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
         let (server, ends) = (&self.server, self.connection.ends());
-        match block_in_place(|| server.accounts.login(ends, name, password, true)) {
+        let login = block_in_place(|| server.accounts.login(ends, name, password, true));
+        self.logged_in(name, login)
+    }
+
+    fn logged_in(&mut self, name: &str, login: Result<Account, LoginError>) -> Result<(), End> {
+        let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
+        match login {
             Ok(account) => {
                 self.log(peer, &Event::Logon { user: account.id.as_str(), domain: &account.domain, peer });
                 self.enter(account);
