@@ -18,6 +18,8 @@ use support::tree::Tree;
 
 /// How many commands a run takes when nobody asks for another number.
 const COMMANDS: usize = 20_000;
+/// After how many commands a long run says how far it is.
+const PROGRESS: usize = 50_000;
 const USER: (&str, &str) = ("user789", "Passw0rd!");
 const SESSIONS: usize = 8;
 const BOXES: [&str; 2] = ["INBOX", "Work"];
@@ -104,7 +106,12 @@ fn random_clients_agree_with_the_model() {
     let seed = asked("IMAILD_MODEL_SEED", 1);
     let wanted = asked("IMAILD_MODEL_COMMANDS", COMMANDS);
     let mut world = World::new(seed as u64);
+    let mut told = 0;
     while world.commands < wanted {
+        if world.commands - told >= PROGRESS {
+            told = world.commands;
+            eprintln!("{told} commands so far, seed {seed}");
+        }
         match world.dice.below(40) {
             0 => world.foreign(),
             1 => world.all_at_once(),

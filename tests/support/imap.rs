@@ -72,6 +72,19 @@ impl Imap {
         self.answer(&tag)
     }
 
+    /// Begins to wait for news.
+    #[track_caller]
+    pub fn begin_idle(&mut self) {
+        self.begin("IDLE");
+        self.wait_for_line("+");
+    }
+
+    /// Reads lines until one begins like this.
+    #[track_caller]
+    pub fn wait_for_line(&mut self, begin: &str) {
+        while !self.wire.line().starts_with(begin) {}
+    }
+
     /// Sends a command that must succeed.
     #[track_caller]
     pub fn ok(&mut self, line: &str) -> Answer {
