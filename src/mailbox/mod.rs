@@ -29,7 +29,7 @@ use layout::path::TreePath;
 use layout::root::UserDir;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -65,6 +65,15 @@ impl Open {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, if nobody works on it this moment.
+    fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Works on the mailbox; everybody who watches it is woken if that changed anything.
     pub fn with<T>(&self, work: impl FnOnce(&mut Mailbox) -> T) -> T {
         let mut state = self.state();
@@ -78,7 +87,7 @@ impl Open {
     /// Works on the mailbox if that is possible without waiting: `None` if somebody else works on it, or if the file has to be looked
     /// at. For code that must not block.
     pub fn glance<T>(&self, work: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
-        let mut state = self.state.try_lock().ok()?;
+        let mut state = self.try_state()?;
         if !state.mailbox.is_current() {
             return None;
         }
@@ -160,7 +169,7 @@ impl Hub {
         let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
         for open in all {
             // A mailbox that somebody works on this moment has its turn the next time.
-            let Ok(mut state) = open.state.try_lock() else { continue };
+            let Some(mut state) = open.try_state() else { continue };
             if state.mailbox.needs_flush() {
                 report(&open, state.mailbox.flush(KEEPER_PATIENCE));
             }

@@ -72,6 +72,21 @@ impl Imap {
         self.answer(&tag)
     }
 
+    /// Sends a command to a server that may be gone: `None` if it is. For answers without literals.
+    pub fn try_command(&mut self, line: &str) -> Option<Answer> {
+        self.commands += 1;
+        let tag = format!("t{} ", self.commands);
+        let mut untagged = self.wire.try_ask(format!("{tag}{line}\r\n").as_bytes(), &tag)?;
+        let status = String::from_utf8_lossy(untagged.pop()?.strip_prefix(tag.as_bytes())?).into_owned();
+        assert!(status.starts_with("OK"), "{line}: {status}");
+        Some(Answer { untagged, status })
+    }
+
+    /// Appends a message, as [`Imap::try_command`].
+    pub fn try_append(&mut self, mailbox: &str, message: &str) -> Option<Answer> {
+        self.try_command(&format!("APPEND {mailbox} {{{}+}}\r\n{message}", message.len()))
+    }
+
     /// Begins to wait for news.
     #[track_caller]
     pub fn begin_idle(&mut self) {
