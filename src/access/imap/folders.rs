@@ -23,7 +23,10 @@ const PATTERN_MAX: usize = 1000;
 
 impl Session {
     /// CREATE. A delimiter at the end says that mailboxes will be made below, and is left out (RFC 3501 §6.3.3).
-    pub(super) fn create(&mut self, mailbox: &WireMailbox, uses: &[SpecialUse]) -> Outcome {
+    pub(super) fn create(&mut self, mailbox: &WireMailbox, uses: Option<&[SpecialUse]>) -> Outcome {
+        let Some(uses) = uses else {
+            return Err(Failed::No("USEATTR", "this special use is not known here".to_owned()));
+        };
         let name = mailbox.0.strip_suffix(b".").unwrap_or(&mailbox.0);
         let place = self.own_place(&WireMailbox(name.to_vec()))?;
         self.folders_of(&place).create(&place.name)?;

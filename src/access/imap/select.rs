@@ -235,10 +235,17 @@ fn meanwhile(view: &View, mailbox: &Mailbox, qresync: &Qresync) -> Meanwhile {
         None => Numbers::of_ranges(vec![(1, last)]),
     };
     let above = match_of(view, qresync);
-    let vanished = vanished(view, mailbox, &known, qresync.modseq, above);
-    let changed = mailbox.messages().filter(|record| record.modseq.get() > qresync.modseq);
+    let since = possible(view, qresync.modseq);
+    let vanished = vanished(view, mailbox, &known, since, above);
+    let changed = mailbox.messages().filter(|record| record.modseq.get() > since);
     let changed = changed.filter(|record| known.contains(record.uid.get()));
     Meanwhile { vanished, changed: changed.filter_map(|record| view.marks(record)).collect() }
+}
+
+/// A change number that a client could have been told. One that is not reached yet comes from before a power cut, which took the last second of
+/// flags: then everything is told.
+pub fn possible(view: &View, modseq: u64) -> u64 {
+    if modseq > view.modseq() { 0 } else { modseq }
 }
 
 /// The highest UID up to which nothing was removed, by the messages that the client offers for comparison: one that still has its number had
