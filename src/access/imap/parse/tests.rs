@@ -500,6 +500,22 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         "FLAGS",
         "\\Seen",
         "1-Feb-1994",
+        "SELECT ",
+        "QRESYNC ",
+        "LIST ",
+        "RETURN ",
+        "STATUS ",
+        "SORT ",
+        "THREAD ",
+        "REFERENCES ",
+        "UTF-8 ",
+        "BINARY[",
+        "CHANGEDSINCE ",
+        "UNCHANGEDSINCE ",
+        "UTF8 ",
+        "~",
+        "$",
+        "7 ",
         "\u{ff}",
         "\0",
         "\r\n",
@@ -513,6 +529,7 @@ proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in pieces()) {
         let _ = (parse(&bytes), pending_literal(&bytes), is_append_message_literal(&bytes));
+        let _ = (append_more(&text, true), append_more(&text, false));
         let _ = (parse(&text), pending_literal(&text), is_append_message_literal(&text));
     }
 
