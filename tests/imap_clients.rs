@@ -9,21 +9,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use support::client::{client, python_with, scratch, succeed};
 use support::finish;
 use support::sample::{SUZUKI, SUZUKI_SEEN};
 use support::server::Server;
 use support::tree::Tree;
-
-/// Is the program there? Without it the test is skipped, but not in CI.
-fn is_there(program: &Path, how: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let there = found.is_ok();
-    assert!(there || std::env::var_os("CI").is_none(), "{} is not installed: {how}", program.display());
-    if !there {
-        eprintln!("skipped: {} is not installed", program.display());
-    }
-    there
-}
 
 /// A file that only its owner may read: both programs want that for passwords.
 fn secret(path: &Path, text: &str) -> PathBuf {
@@ -38,28 +28,24 @@ fn port(server: &Server, service: u16) -> String {
 
 #[test]
 fn imapclient_uses_the_extensions() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/bin/python");
-    if !is_there(&python, "python3 -m venv target/clients && target/clients/bin/pip install imapclient") {
-        return;
-    }
+    let Some(mut run) = python_with("imapclient") else { return };
     let tree = Tree::quiet();
     let server = Server::start(&tree);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/extensions.py");
-    let mut run = Command::new(python);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/imap_extensions.py");
     run.arg(script).args(["127.0.0.1", &port(&server, 143), "suzuki", SUZUKI]);
-    finish(run.stdin(Stdio::null())).expect_code(0);
+    succeed(&mut run);
 }
 
 /// Fetches everything once by each protocol, and nothing the second time.
 #[test]
 fn fetchmail_fetches_once() {
-    if !is_there(Path::new("fetchmail"), "apt-get install fetchmail") {
+    if client("fetchmail").is_none() {
         return;
     }
     let tree = Tree::quiet();
     let server = Server::start(&tree);
     for (protocol, service, options) in [("IMAP", 143, ""), ("POP3", 110, "uidl")] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let got = dir.path().join("got");
         let config = format!(
             "poll 127.0.0.1 service {} protocol {protocol} auth password {options}: user suzuki password {SUZUKI} sslproto '' \
@@ -95,12 +81,12 @@ fn fetchmail_fetches_once() {
 /// Copies the account both ways: the second run transfers nothing, and what was added here is there.
 #[test]
 fn offlineimap_works_both_ways() {
-    if !is_there(Path::new("offlineimap"), "apt-get install offlineimap3") {
+    if client("offlineimap").is_none() {
         return;
     }
     let tree = Tree::quiet();
     let server = Server::start(&tree);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = dir.path().join("mail");
     let config = format!(
         "[general]\nmetadata = {}\naccounts = A\nui = basic\n\
@@ -116,7 +102,7 @@ fn offlineimap_works_both_ways() {
     let sync = || {
         let mut offlineimap = Command::new("offlineimap");
         offlineimap.args(["-o", "-c", config.to_str().unwrap()]).env("HOME", dir.path());
-        finish(offlineimap.stdin(Stdio::null())).expect_code(0)
+        succeed(&mut offlineimap)
     };
     sync();
     assert_eq!(count(&store.join("INBOX")), SUZUKI_SEEN.len());
