@@ -20,7 +20,7 @@
 use crate::name::SpoolId;
 use chrono::{Datelike as _, NaiveDate, NaiveDateTime, Timelike as _};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The longest line, in bytes, without its line end.
@@ -192,6 +192,26 @@ pub enum Event<'a> {
         /// Its Q file.
         queue: &'a Path,
     },
+    /// A try to hand mail to another server begins.
+    Trying {
+        /// The domain.
+        domain: &'a str,
+        /// Tries before this one.
+        tries: u32,
+    },
+    /// A connection to another server begins.
+    Connecting {
+        /// The server's name.
+        host: &'a str,
+        /// Its address and port.
+        peer: SocketAddr,
+        /// The how manieth server of this try it is, from 1.
+        count: usize,
+    },
+    /// A command of ours to another server.
+    Said(&'a str),
+    /// A line of another server's reply.
+    Heard(&'a str),
     /// Delivered to a mailbox here.
     LocalDelivery(Delivery<'a>),
     /// Delivered to another server.
@@ -272,6 +292,12 @@ impl Event<'_> {
             }
             Event::AuthenticationFailed { user } => whole(format!("ERR authentication failed for {user}")),
             Event::Processing { queue } => whole(format!("processing {}", queue.display())),
+            Event::Trying { domain, tries } => (format!("Trying {domain}"), format!(" ({tries})")),
+            Event::Connecting { host, peer, count } => {
+                (format!("Connect {host}"), format!(" [{peer}] ({count})"))
+            }
+            Event::Said(command) => whole(format!(">{command}")),
+            Event::Heard(line) => whole((*line).to_owned()),
             Event::LocalDelivery(d) => delivery("ldeliver", d),
             Event::RemoteDelivery(d) => delivery("rdeliver", d),
             Event::Requeuing { queue, tries, tries_max } => {
@@ -575,6 +601,15 @@ mod tests {
                 AuthenticationFailed { user: "a@b" },
                 "SMTPD(#) [198.51.100.70] ERR authentication failed for a@b",
             ),
+            (Smtp, None, Trying { domain: "example.net", tries: 0 }, "SMTP-(#) Trying example.net (0)"),
+            (
+                Smtp,
+                None,
+                Connecting { host: "mx.example.net", peer: "203.0.113.5:25".parse().unwrap(), count: 1 },
+                "SMTP-(#) Connect mx.example.net [203.0.113.5:25] (1)",
+            ),
+            (Smtp, None, Said("EHLO mail.example.com"), "SMTP-(#) >EHLO mail.example.com"),
+            (Smtp, None, Heard("250 ok"), "SMTP-(#) 250 ok"),
             (Smtp, None, RemoteDelivery(remote), "SMTP-(#) rdeliver example.net u@example.net (1) <> 2354"),
             (
                 Smtp,

@@ -2,8 +2,14 @@
 //!
 //! Subjects are decoded and folded before ([`super::search::fold`]), so full-width signs of Japanese mail programs are the same as the others, and
 //! subjects compare without regard to case and width.
+//!
+//! # Limits
+//! [`SUBJECT_MAX`].
 
 use super::{charset, search};
+
+/// How many characters of a subject are compared: taking signs off takes time by the square of the length.
+pub const SUBJECT_MAX: usize = 500;
 
 /// A subject for comparing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +24,7 @@ pub struct BaseSubject {
 pub fn base_subject(value: &[u8]) -> BaseSubject {
     let folded = search::fold(&charset::decode_header(value));
     let words: Vec<&str> = folded.split_whitespace().collect();
-    let whole = words.join(" ");
+    let whole: String = words.join(" ").chars().take(SUBJECT_MAX).collect();
     let (mut text, mut is_reply) = (whole.as_str(), false);
     // Every round makes the text shorter.
     loop {

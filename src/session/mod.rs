@@ -11,6 +11,7 @@ use crate::account::Accounts;
 use crate::config::Live;
 use crate::logs::Log;
 use crate::mailbox::Hub;
+use crate::smtp::limits::Senders;
 use crate::smtp::lists::SenderLists;
 use crate::transport::Transport;
 use gate::Gate;
@@ -37,6 +38,8 @@ pub struct Server {
     pub gate: Arc<Gate>,
     /// Who is refused, and who counts as local.
     pub sender_lists: SenderLists,
+    /// How much accounts send.
+    pub senders: Arc<Senders>,
     stopping: watch::Sender<bool>,
 }
 
@@ -50,9 +53,9 @@ impl Server {
         transport: Transport,
         tls: TlsAcceptor,
     ) -> Server {
-        let (gate, sender_lists) = (Arc::default(), SenderLists::default());
+        let (gate, sender_lists, senders) = (Arc::default(), SenderLists::default(), Arc::default());
         let stopping = watch::Sender::new(false);
-        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, stopping }
+        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, senders, stopping }
     }
 
     /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be

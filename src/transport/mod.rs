@@ -8,12 +8,15 @@
 
 pub mod answer;
 pub mod bounce;
+pub mod etrn;
 pub mod incoming;
+mod notice;
 pub mod program;
 pub mod queue;
 pub mod quota;
 pub mod remote;
 pub mod route;
+pub mod spooler;
 #[cfg(test)]
 mod testing;
 pub mod trace;
@@ -23,21 +26,26 @@ use crate::logs::Log;
 use crate::mailbox::Hub;
 use crate::mailbox::commit::Outcome;
 use crate::transport::trace::{HOPS_MAX, Origin, hops};
+use bounce::{Action, Failure};
 use incoming::Incoming;
 use layout::index::journal::Token;
-use layout::limits::RETURNABLE_MAILBOX_MAX;
+use layout::limits::{MESSAGE_MAX, RETURNABLE_MAILBOX_MAX};
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::header;
 use layout::name::SpoolId;
+use layout::spool::dsn::{Dsn, MessageDsn};
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
+use notice::Case;
 use remote::client::Timeouts;
+use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
+use spooler::Spooler;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
@@ -56,11 +64,14 @@ struct Inner {
     hub: Arc<Hub>,
     log: Log,
     store: Store,
+    spooler: Spooler,
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
+    /// When domains were asked for.
+    requests: etrn::Requests,
     remote: Remote,
-    /// Tells the queue of new items.
+    /// Tells the queue of items to try now.
     new_items: mpsc::UnboundedSender<ItemName>,
 }
 
@@ -100,6 +111,8 @@ pub struct Recipient {
     pub address: String,
     /// Everybody who gets the mail.
     pub routed: Routed,
+    /// Of what the sender wants to be told.
+    pub dsn: Dsn,
 }
 
 /// Why a recipient or a message is not taken.
@@ -125,6 +138,8 @@ pub struct Arrival {
     pub recipients: Vec<Recipient>,
     /// The user who sent it after logging in, with domain.
     pub account: Option<String>,
+    /// What the sender wants to be told of the message as a whole.
+    pub dsn: MessageDsn,
 }
 
 /// What became of a message's recipients at the first look.
@@ -134,10 +149,19 @@ struct Begun {
     copies: Vec<Copy>,
     /// Who has to wait in the spool.
     waiting: Vec<Waiting>,
-    /// Recipients whose mailboxes are full, as the client named them.
-    full: Vec<String>,
+    /// Recipients who do not get it.
+    refused: Vec<Refused>,
     /// Was a copy thrown away on purpose?
     discarded: bool,
+}
+
+/// A recipient who does not get a message that others may get.
+struct Refused {
+    /// What the client hears, if nobody gets it.
+    refusal: Refusal,
+    /// What the sender hears otherwise.
+    failure: Failure,
+    dsn: Dsn,
 }
 
 /// A copy for one mailbox, under way.
@@ -156,16 +180,19 @@ impl Transport {
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
         let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
-        let remote = Remote::new(resolver, routes, timeouts, port);
+        let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
+        let spooler = Spooler::start(&root, store.clone());
         let inner = Arc::new(Inner {
             live,
             hub,
             log,
             store,
+            spooler,
             ids,
             answers: answer::Memory::default(),
+            requests: etrn::Requests::default(),
             remote,
             new_items,
         });
@@ -190,21 +217,25 @@ impl Transport {
         self.inner.ids.message(connection)
     }
 
-    /// Takes or refuses a recipient. `trusted`: the client logged in.
-    pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, Refusal> {
+    /// Takes or refuses a recipient of a domain here; who may send elsewhere is for the caller to say. `trusted`: the client logged in. `size` is that of the
+    /// message as far as it is known, else 0.
+    pub fn recipient(
+        &self,
+        config: &Config,
+        address: &str,
+        trusted: bool,
+        size: u64,
+    ) -> Result<Recipient, Refusal> {
         let routed = match route(config, address, trusted) {
             Ok(routed) => routed,
-            Err(Unroutable::NotLocal(domain))
-                if trusted || self.inner.remote.is_gateway_for(config, &domain) =>
-            {
-                // It waits in the spool for the queue.
-                Routed { remote: vec![address.to_owned()], ..Routed::default() }
-            }
             Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
-        let recipient = Recipient { address: address.to_owned(), routed };
+        if size > self.inner.size_max_of(config, address) {
+            return Err(Refusal::TooLarge);
+        }
+        let recipient = Recipient { address: address.to_owned(), routed, dsn: Dsn::default() };
         if !trusted {
-            self.inner.check_room(config, &recipient)?;
+            self.inner.check_room(config, &recipient, size)?;
         }
         Ok(recipient)
     }
@@ -230,6 +261,39 @@ impl Transport {
     }
 }
 
+impl Begun {
+    /// A recipient with several mailboxes is refused once.
+    fn refuse(&mut self, recipient: &Recipient, refusal: Refusal, failure: Failure) {
+        if self.refused.last().is_none_or(|last| last.failure != failure) {
+            self.refused.push(Refused { refusal, failure, dsn: recipient.dsn.clone() });
+        }
+    }
+}
+
+impl Recipient {
+    /// A recipient elsewhere, for whom the message waits in the spool.
+    pub fn elsewhere(address: &str) -> Recipient {
+        let routed = Routed { remote: vec![address.to_owned()], ..Routed::default() };
+        Recipient { address: address.to_owned(), routed, dsn: Dsn::default() }
+    }
+}
+
+impl Arrival {
+    /// Those who have to wait for the queue keep what the sender wants to know of them.
+    fn pass_wishes_on(&self, left: &mut [Waiting]) {
+        for waiting in left {
+            let named = |one: &&Recipient| Some(&one.address) == waiting.original.as_ref();
+            waiting.dsn = self.recipients.iter().find(named).map(|one| one.dsn.clone()).unwrap_or_default();
+        }
+    }
+
+    /// The message, for notices about it.
+    fn case<'a>(&'a self, source: &'a Source) -> Case<'a> {
+        let Origin { host, sender, utf8, .. } = &self.origin;
+        Case { host, sender, dsn: &self.dsn, utf8: *utf8, source }
+    }
+}
+
 impl Inner {
     async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), Refusal> {
         if incoming.is_too_large() {
@@ -247,21 +311,24 @@ impl Inner {
         self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
 
         let begun = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
-        let Begun { copies, mut waiting, full, discarded } = begun;
-        if let Some(first) = full.first() {
+        let Begun { copies, mut waiting, refused, discarded } = begun;
+        if let Some(first) = refused.first() {
             let nobody = copies.is_empty() && waiting.is_empty() && !discarded;
             if nobody && arrival.account.is_none() {
-                return Err(Refusal::MailboxFull(first.clone()));
+                return Err(first.refusal.clone());
             }
-            let returned = tokio::task::block_in_place(|| self.return_full(config, &arrival, &full, &source));
-            returned.map_err(|error| self.failed(&error))?;
+            let case = arrival.case(&source);
+            let told = tokio::task::block_in_place(|| self.return_refused(config, &case, id, &refused));
+            told.map_err(|error| self.failed(&error))?;
         }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
         if direct > 0 {
             self.log(config, Tag::Smtp, id, None, &Event::Processing { queue: &queue });
         }
-        let left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
+        let mut left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
+        arrival.pass_wishes_on(&mut left);
+        self.tell_delivered(config, &arrival, &source, &left, &refused);
         let undelivered = left.len();
         waiting.extend(left);
         if !waiting.is_empty() {
@@ -283,6 +350,10 @@ impl Inner {
             for lost in &recipient.routed.lost {
                 self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
             }
+            if source.len() > self.size_max_of(config, &recipient.address) {
+                begun.refuse(recipient, Refusal::TooLarge, Failure::too_large(&recipient.address));
+                continue;
+            }
             for target in &recipient.routed.mailboxes {
                 if seen.insert(key(target)) {
                     let message =
@@ -290,8 +361,10 @@ impl Inner {
                     if self.has_room_for(config, target, &message) {
                         let id = arrival.origin.id;
                         begun.copies.push(self.submit(config, target, message, &recipient.address, id));
-                    } else if begun.full.last() != Some(&recipient.address) {
-                        begun.full.push(recipient.address.clone());
+                    } else {
+                        let address = &recipient.address;
+                        let refusal = Refusal::MailboxFull(address.clone());
+                        begun.refuse(recipient, refusal, Failure::mailbox_full(address));
                     }
                 }
             }
@@ -299,11 +372,51 @@ impl Inner {
             for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
-                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false });
+                    let dsn = recipient.dsn.clone();
+                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false, dsn });
                 }
             }
         }
         begun
+    }
+
+    /// The largest message that the domain of an address takes.
+    fn size_max_of(&self, config: &Config, address: &str) -> u64 {
+        let domain = config.local_domain(remote::domain_of(address));
+        match domain.map_or(0, |domain| domain.max_message_size) {
+            0 => MESSAGE_MAX,
+            max => max.min(MESSAGE_MAX),
+        }
+    }
+
+    /// Tells a sender who wants to know which recipients have the message in their mailboxes. It is delivered by then, so whatever fails here is only
+    /// logged: the client must not send it again.
+    fn tell_delivered(
+        &self,
+        config: &Config,
+        arrival: &Arrival,
+        source: &Source,
+        left: &[Waiting],
+        refused: &[Refused],
+    ) {
+        let pending =
+            |address: &String| left.iter().any(|waiting| waiting.original.as_ref() == Some(address));
+        let failed = |address: &String| refused.iter().any(|refused| refused.failure.recipient == *address);
+        let stored = |one: &&Recipient| {
+            let here = !one.routed.mailboxes.is_empty() || one.routed.discarded;
+            one.dsn.tells_success() && here && !pending(&one.address) && !failed(&one.address)
+        };
+        let delivered: Vec<(String, Dsn)> =
+            arrival.recipients.iter().filter(stored).map(|r| (r.address.clone(), r.dsn.clone())).collect();
+        if delivered.is_empty() {
+            return;
+        }
+        let case = arrival.case(source);
+        let told =
+            tokio::task::block_in_place(|| self.tell_sender(config, &case, Action::Delivered, &delivered));
+        if let Err(error) = told {
+            tracing::warn!(%error, "a sender who asked could not be told that a message was delivered");
+        }
     }
 
     fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
@@ -365,6 +478,7 @@ impl Inner {
                 address: mailbox_address(config, &target),
                 original: Some(address),
                 ruled: false,
+                dsn: Dsn::default(),
             });
         }
         left
@@ -387,6 +501,8 @@ impl Inner {
             client_ip: arrival.origin.client.to_string(),
             helo: arrival.origin.helo.clone(),
             sender: arrival.origin.sender.clone(),
+            dsn: arrival.dsn.clone(),
+            utf8: arrival.origin.utf8,
             recipients: waiting,
             ..Fields::default()
         };
@@ -421,7 +537,7 @@ impl Inner {
     /// Accepts an item of the spool durably, and tells the queue.
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
-        self.store.commit(vec![prepared])?;
+        self.spooler.accept(prepared)?;
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
@@ -430,6 +546,15 @@ impl Inner {
     fn failed(&self, error: &io::Error) -> Refusal {
         tracing::error!(%error, "a message could not be stored");
         Refusal::NotStored
+    }
+
+    /// The dialogue with other servers about this message, if the admin wants to see it.
+    fn dialogue(&self, config: &Config, id: SpoolId) -> Dialogue {
+        let services = &config.registry.services;
+        match services.smtp.verbose_logging {
+            true => Dialogue::logged(&self.log, services.smtpd.log_to, id),
+            false => Dialogue::default(),
+        }
     }
 
     /// SMTP and its queue share one setting (manual 5).

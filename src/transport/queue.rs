@@ -18,6 +18,7 @@
 //! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory.
 
 mod attempt;
+mod tell;
 
 use super::Inner;
 use attempt::Rest;
@@ -115,11 +116,15 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
 }
 
 impl Queue {
-    /// An item that this process put into the spool.
+    /// An item that this process put into the spool, or that somebody asks for.
     fn add(&mut self, name: ItemName) {
-        if self.known.insert(name.key(), Known::Working).is_none() {
-            self.first.push_back(Due { name, cause: Cause::New });
-        }
+        let cause = match self.known.get(&name.key()) {
+            Some(Known::Working) => return,
+            Some(Known::Resting(..)) => Cause::Asked,
+            None => Cause::New,
+        };
+        self.known.insert(name.key(), Known::Working);
+        self.first.push_back(Due { name, cause });
     }
 
     /// Lists the spool for what is due, and for what others put there.

@@ -10,18 +10,18 @@
 //! # Limits
 //! Messages that come in at the same moment do not see each other, and may together exceed a limit by their own size.
 
-use super::bounce::{self, Failure};
+use super::bounce::Failure;
+use super::notice::Case;
 use super::route::MailboxTarget;
-use super::{Arrival, Inner, Recipient, Refusal};
+use super::{Inner, Recipient, Refusal, Refused};
 use crate::config::Config;
 use crate::mailbox::Hub;
-use chrono::Local;
 use layout::disk::Disk;
 use layout::logline::{Event, Tag};
-use layout::mbx::compose::{Composed, NewMessage, Source};
-use layout::registry::model::BounceFormat;
+use layout::mbx::compose::{Composed, NewMessage};
+use layout::name::SpoolId;
 use layout::root::UserDir;
-use layout::spool::id::Origin as Kind;
+use layout::spool::dsn::Dsn;
 use std::io;
 use std::time::Duration;
 
@@ -120,43 +120,42 @@ impl Inner {
         self.has_room(config, target, stored)
     }
 
-    /// Refuses a recipient of a stranger's mail whose mailboxes are all full already.
-    pub(super) fn check_room(&self, config: &Config, recipient: &Recipient) -> Result<(), Refusal> {
+    /// Refuses a recipient of a stranger's mail in whose mailboxes there is no room for so many bytes.
+    pub(super) fn check_room(
+        &self,
+        config: &Config,
+        recipient: &Recipient,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
         let routed = &recipient.routed;
         let others = !routed.remote.is_empty() || !routed.waiting.is_empty() || routed.discarded;
         // A message has at least one byte.
-        if others || routed.mailboxes.iter().any(|target| self.has_room(config, target, 1)) {
+        let bytes = bytes.max(1);
+        if others || routed.mailboxes.iter().any(|target| self.has_room(config, target, bytes)) {
             return Ok(());
         }
         Err(Refusal::MailboxFull(recipient.address.clone()))
     }
 
-    /// Tells the sender which recipients have no room, with a bounce that is durable when this returns. If the sender is empty it is the
+    /// Tells the sender who did not get the message, with a notice that is durable when this returns. If the sender is empty it is the
     /// postmaster who is told.
-    pub(super) fn return_full(
+    pub(super) fn return_refused(
         &self,
         config: &Config,
-        arrival: &Arrival,
-        full: &[String],
-        original: &Source,
+        case: &Case<'_>,
+        id: SpoolId,
+        refused: &[Refused],
     ) -> io::Result<()> {
-        let failures: Vec<Failure> = full.iter().map(|address| Failure::mailbox_full(address)).collect();
-        for failure in &failures {
-            let Failure { recipient, reason, .. } = failure;
-            self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Undeliverable { recipient, reason });
+        let failures: Vec<(Failure, Dsn)> =
+            refused.iter().map(|refused| (refused.failure.clone(), refused.dsn.clone())).collect();
+        for (Failure { recipient, reason, .. }, _) in &failures {
+            self.log(config, Tag::Smtp, id, None, &Event::Undeliverable { recipient, reason });
         }
-        let (host, id) = (&arrival.origin.host, self.ids.own()?);
-        let to = match arrival.origin.sender.as_str() {
-            "" => format!("postmaster@{host}"),
+        let to = match case.sender {
+            "" => format!("postmaster@{}", case.host),
             sender => sender.to_owned(),
         };
-        let write = match config.registry.services.smtp.bounce_format {
-            BounceFormat::IMail => bounce::build,
-            BounceFormat::Report => bounce::report,
-        };
-        let mail = write(host, &to, &failures, original, Local::now(), id.connection())?;
-        let prepared = self.prepare_own(config, id, Kind::Bounce, host, &to, mail)?;
-        self.commit(prepared)
+        self.tell_failures(config, case, &to, &failures)
     }
 }
 
@@ -206,7 +205,7 @@ mod tests {
             assert_eq!(server.send("a@example.net", login, &to, size).await, expected, "{to:?} {size}");
         }
         assert_eq!(server.send("", false, &["both@mail.example.jp"], 2000).await, "taken");
-        let mut spool = server.spool(bounce::MAILBOX_FULL);
+        let mut spool = server.spool(crate::transport::bounce::MAILBOX_FULL);
         spool.sort();
         let bounce = |who: &[&str]| {
             let lines: Vec<String> =

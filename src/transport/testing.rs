@@ -1,7 +1,8 @@
 //! What tests of this module share.
 
+use super::route::Unroutable;
 use super::trace::Origin;
-use super::{Arrival, Options, Transport};
+use super::{Arrival, Options, Recipient, Refusal, Transport};
 use crate::config::Live;
 use crate::logs::Log;
 use crate::mailbox::Hub;
@@ -70,8 +71,12 @@ impl Server {
         let config = self.live.now();
         let mut recipients = Vec::new();
         for address in to {
-            match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login)) {
+            match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login, 0)) {
                 Ok(recipient) => recipients.push(recipient),
+                // Users may send anywhere.
+                Err(Refusal::Recipient(_, Unroutable::NotLocal(_))) if login => {
+                    recipients.push(Recipient::elsewhere(address));
+                }
                 Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
             }
         }
@@ -85,11 +90,13 @@ impl Server {
             secure: false,
             authenticated: login,
             sender: from.into(),
+            utf8: false,
         };
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("{header}\r\n").as_bytes());
         incoming.write(&vec![b'x'; size]);
-        let arrival = Arrival { origin, recipients, account: login.then(|| from.to_owned()) };
+        let account = login.then(|| from.to_owned());
+        let arrival = Arrival { origin, recipients, account, dsn: Default::default() };
         match self.transport.accept(&config, arrival, incoming).await {
             Ok(()) => "taken".to_owned(),
             Err(why) => format!("DATA {}", crate::smtp::reply::refusal(&why)),

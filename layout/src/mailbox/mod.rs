@@ -133,6 +133,8 @@ pub struct Mailbox {
     set_aside: bool,
     /// How often the whole file was scanned, because somebody else changed it.
     scans: u64,
+    /// Since this change no flag or keyword changed.
+    marked: u64,
 }
 
 /// Was the mailbox looked at?
@@ -168,6 +170,7 @@ impl Mailbox {
             letters_due: false,
             set_aside: false,
             scans: 0,
+            marked: 0,
         }
     }
 
@@ -202,6 +205,11 @@ impl Mailbox {
     /// The number of the last change (RFC 7162 HIGHESTMODSEQ).
     pub fn modseq(&self) -> u64 {
         self.meta.modseq
+    }
+
+    /// The number of the last change of flags or keywords, or one above it: what is newer only added or removed messages.
+    pub fn marked(&self) -> u64 {
+        self.marked
     }
 
     /// UIDs that were removed by changes above this one, in ranges; `None` if that was too long ago to be remembered.
@@ -398,6 +406,7 @@ impl Mailbox {
         self.suspect |= !known;
         self.incomplete = !known && self.identity.is_some_and(|identity| identity.floor > 0);
         entries.into_iter().for_each(|entry| self.apply(entry));
+        self.marked = self.meta.modseq;
         self.letters_due = self.records.iter().any(letter_is_due);
         self.loaded = true;
         Ok(())
@@ -512,6 +521,7 @@ impl Mailbox {
         }
         self.meta.uid_next = outcome.uid_next.max(self.meta.uid_next);
         self.meta.modseq = modseq;
+        self.marked = modseq;
         self.meta.dialect = found.dialect;
         self.meta.end = found.end;
         self.meta.seen = seen;
@@ -696,6 +706,7 @@ impl Mailbox {
             }
             Entry::Flags { modseq, set, clear, set_keywords, clear_keywords, uids } => {
                 self.meta.modseq = self.meta.modseq.max(modseq);
+                self.marked = self.meta.modseq;
                 let mut due = false;
                 self.each(&uids, |record| {
                     record.flags =

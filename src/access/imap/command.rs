@@ -99,8 +99,8 @@ pub enum Command {
     Create {
         /// Name of the new mailbox.
         mailbox: WireMailbox,
-        /// What it is for (RFC 6154 §3).
-        uses: Vec<SpecialUse>,
+        /// What it is for (RFC 6154 §3); `None`: something that is not known here.
+        uses: Option<Vec<SpecialUse>>,
     },
     /// `DELETE`
     Delete(WireMailbox),

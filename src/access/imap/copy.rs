@@ -188,6 +188,8 @@ fn submit_all(
     numbering: Numbering,
 ) -> Result<(), Failed> {
     let keywords = source.with(|mailbox| mailbox.keywords().to_vec());
+    // A copy has the flags that its reader sees.
+    let view = transfer.session.view.as_ref().filter(|view| Arc::ptr_eq(&view.open, source));
     for uids in uids.chunks(SLICE) {
         let slice = Slice::take(source, uids);
         for (uid, record) in uids.iter().zip(&slice.records) {
@@ -196,7 +198,10 @@ fn submit_all(
                 None => None,
             };
             match read {
-                Some((record, bytes)) => transfer.submit(*uid, copy_of(&record, bytes, &keywords))?,
+                Some((record, bytes)) => {
+                    let flags = view.map_or(record.flags.get(), |view| view.flags(&record));
+                    transfer.submit(*uid, copy_of(&record, flags, bytes, &keywords))?;
+                }
                 None if numbering == Numbering::Uid => {}
                 None => return Err(Failed::expunged()),
             }
@@ -205,14 +210,14 @@ fn submit_all(
     Ok(())
 }
 
-fn copy_of(record: &Record, bytes: Vec<u8>, keywords: &[String]) -> NewMessage {
+fn copy_of(record: &Record, flags: u32, bytes: Vec<u8>, keywords: &[String]) -> NewMessage {
     let set = keywords.iter().enumerate().filter(|(bit, _)| record.keywords.get() >> bit & 1 != 0);
     NewMessage {
         source: Source::Bytes(bytes.into()),
         sender: String::new(),
         date: i64::from(record.date.get()),
         way: Way::Client,
-        flags: record.flags.get() & flag::CLIENT,
+        flags: flags & flag::CLIENT,
         keywords: set.map(|(_, name)| name.clone()).collect(),
     }
 }

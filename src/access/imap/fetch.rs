@@ -10,7 +10,7 @@ use super::command::{FetchItem, Numbering};
 use super::outcome::{Failed, Outcome, done};
 use super::reading::{Part, SLICE, Slice};
 use super::reply;
-use super::select::{vanished, write_vanished};
+use super::select::{possible, vanished, write_vanished};
 use super::sequence::SequenceSet;
 use super::session::Session;
 use super::sync::View;
@@ -160,6 +160,10 @@ impl Session {
         fetch: Fetch,
     ) -> Result<(Plan, Vec<Range<usize>>, Arc<Vec<u32>>), Failed> {
         let Fetch { numbering, set, items, changed_since, vanished: tell_vanished } = fetch;
+        let changed_since = match changed_since {
+            Some(modseq) => Some(possible(self.selected()?, modseq)),
+            None => None,
+        };
         let plan = Plan::new(items, numbering, changed_since);
         if plan.items.contains(&FetchItem::ModSeq) {
             self.begin_condstore(out)?;

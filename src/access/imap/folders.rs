@@ -20,10 +20,15 @@ use std::io::Write as _;
 
 /// The longest pattern that is compared, in bytes: longer than any name with a wildcard between all characters.
 const PATTERN_MAX: usize = 1000;
+/// The most bytes of all patterns of a LIST together: each of them is compared with every name.
+const PATTERNS_MAX: usize = 4 * PATTERN_MAX;
 
 impl Session {
     /// CREATE. A delimiter at the end says that mailboxes will be made below, and is left out (RFC 3501 §6.3.3).
-    pub(super) fn create(&mut self, mailbox: &WireMailbox, uses: &[SpecialUse]) -> Outcome {
+    pub(super) fn create(&mut self, mailbox: &WireMailbox, uses: Option<&[SpecialUse]>) -> Outcome {
+        let Some(uses) = uses else {
+            return Err(Failed::No("USEATTR", "this special use is not known here".to_owned()));
+        };
         let name = mailbox.0.strip_suffix(b".").unwrap_or(&mailbox.0);
         let place = self.own_place(&WireMailbox(name.to_vec()))?;
         self.folders_of(&place).create(&place.name)?;
@@ -100,6 +105,11 @@ impl Session {
         if matches!(list.patterns.as_slice(), [only] if only.is_empty()) {
             out.write_all(b"* LIST (\\Noselect) \".\" \"\"\r\n")?;
             return done("LIST completed");
+        }
+        if list.patterns.iter().map(|pattern| pattern.len() + list.reference.len()).sum::<usize>()
+            > PATTERNS_MAX
+        {
+            return Err(Failed::Bad("these are too many patterns".to_owned()));
         }
         let pattern = |pattern: &Vec<u8>| Pattern::new(&list.reference, pattern, self.enabled.utf8);
         let patterns: Vec<Pattern> = list.patterns.iter().map(pattern).collect();

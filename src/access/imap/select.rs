@@ -7,6 +7,7 @@ use super::place::{Place, mailbox_id};
 use super::sequence::{Numbers, SequenceSet};
 use super::session::Session;
 use super::sync::{Marks, View};
+use crate::mailbox::Open;
 use crate::session::connection::Blocking;
 use layout::limits::MESSAGE_MAX;
 use layout::lock::PATIENCE;
@@ -189,7 +190,7 @@ impl Session {
             && !view.read_only
             && view.reader.is_none()
         {
-            self.deleted += view.open.with(|mailbox| remove_marked(mailbox, &[(1, u32::MAX)]))?;
+            return self.remove(&view.open, &[(1, u32::MAX)], "CLOSE completed");
         }
         done("CLOSE completed")
     }
@@ -202,17 +203,21 @@ impl Session {
             None => vec![(1, u32::MAX)],
         };
         let open = view.open.clone();
+        self.remove(&open, &among, "EXPUNGE completed")
+    }
+
+    /// Removes what is marked among these UIDs, and says how far the changes have come (RFC 7162 §3.2.7, §3.2.8).
+    fn remove(&mut self, open: &Open, among: &[(u32, u32)], text: &'static str) -> Outcome {
         let (removed, modseq) = open.with(|mailbox| {
-            let removed = remove_marked(mailbox, &among)?;
+            let removed = remove_marked(mailbox, among)?;
             Ok::<_, MailboxError>((removed, mailbox.modseq()))
         })?;
         self.deleted += removed;
-        // What was removed by others since the client last heard is told with it (RFC 7162 §3.2.7).
         let code = match removed > 0 && self.enabled.condstore {
             true => format!("HIGHESTMODSEQ {modseq}"),
             false => String::new(),
         };
-        Ok(Done { code, text: "EXPUNGE completed" })
+        Ok(Done { code, text })
     }
 }
 
@@ -235,10 +240,17 @@ fn meanwhile(view: &View, mailbox: &Mailbox, qresync: &Qresync) -> Meanwhile {
         None => Numbers::of_ranges(vec![(1, last)]),
     };
     let above = match_of(view, qresync);
-    let vanished = vanished(view, mailbox, &known, qresync.modseq, above);
-    let changed = mailbox.messages().filter(|record| record.modseq.get() > qresync.modseq);
+    let since = possible(view, qresync.modseq);
+    let vanished = vanished(view, mailbox, &known, since, above);
+    let changed = mailbox.messages().filter(|record| record.modseq.get() > since);
     let changed = changed.filter(|record| known.contains(record.uid.get()));
     Meanwhile { vanished, changed: changed.filter_map(|record| view.marks(record)).collect() }
+}
+
+/// A change number that a client could have been told. One that is not reached yet comes from before a power cut, which took the last second of
+/// flags: then everything is told.
+pub fn possible(view: &View, modseq: u64) -> u64 {
+    if modseq > view.modseq() { 0 } else { modseq }
 }
 
 /// The highest UID up to which nothing was removed, by the messages that the client offers for comparison: one that still has its number had

@@ -392,7 +392,7 @@ impl Session {
                 self.enabled.condstore |= condstore || qresync.is_some();
                 self.select(out, &mailbox, read_only, qresync.as_ref())
             }
-            Command::Create { mailbox, uses } => self.create(&mailbox, &uses),
+            Command::Create { mailbox, uses } => self.create(&mailbox, uses.as_deref()),
             Command::Delete(mailbox) => self.delete(&mailbox),
             Command::Rename { from, to } => self.rename(out, &from, &to),
             Command::Subscribe(mailbox) => self.subscribe(&mailbox, true),

@@ -207,12 +207,12 @@ impl View {
             self.keywords = mailbox.keywords().to_vec();
             news.keywords = true;
         }
-        if mailbox.modseq() != self.modseq {
+        if mailbox.marked() > self.modseq {
             let known = mailbox.messages().take_while(|record| record.uid.get() <= last);
             let changed = known.filter(|record| record.modseq.get() > self.modseq);
             news.flags = changed.filter_map(|record| self.marks(record)).collect();
-            self.modseq = mailbox.modseq();
         }
+        self.modseq = mailbox.modseq();
         news
     }
 
@@ -221,7 +221,14 @@ impl View {
         let mut rest = current.as_slice();
         let mut gone = 0u32;
         let mut expunged = Vec::new();
-        for (index, uid) in self.uids.iter().enumerate() {
+        // As many UIDs up to the last one are the same UIDs, since none is ever given below another: nothing to compare when
+        // messages were only added.
+        let known = self.uids.len();
+        let only_added = known > 0 && current.get(known - 1) == self.uids.last();
+        if only_added {
+            rest = current.get(known..).unwrap_or_default();
+        }
+        for (index, uid) in self.uids.iter().enumerate().filter(|_| !only_added) {
             match rest {
                 [first, after @ ..] if first == uid => rest = after,
                 _ => {

@@ -50,10 +50,16 @@ impl Fixture {
         })
     }
 
-    async fn client(&self) -> Client {
+    async fn greeted(&self) -> (Client, String) {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut client = Client(BufReader::new(stream));
-        assert_eq!(client.line().await, "+OK X1 NT-POP3 Server example.org (IMail 12 1-1)");
+        let greeting = client.line().await;
+        (client, greeting)
+    }
+
+    async fn client(&self) -> Client {
+        let (client, greeting) = self.greeted().await;
+        assert_eq!(greeting, "+OK X1 NT-POP3 Server example.org (IMail 12 1-1)");
         client
     }
 
@@ -316,6 +322,40 @@ async fn sasl() {
     c.err("AUTH PLAIN !!!").await;
     assert_eq!(c.err("AUTH PLAIN =").await, "-ERR too many failed logins");
     c.closed().await;
+}
+
+/// The digest of a password in hexadecimal digits.
+fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digests() {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    use md5::{Digest as _, Md5};
+    let f = Fixture::new("[Services\\POP3D32\\Parameters]\r\nEnableApop=dword:00000001\r\n", MAIL).await;
+    for (password, right) in [(PASSWORD, true), ("wrong", false)] {
+        let (mut c, greeting) = f.greeted().await;
+        let challenge = greeting.split_whitespace().last().unwrap();
+        assert!(challenge.starts_with('<') && challenge.ends_with("@example.org>"), "{greeting}");
+        let digest = hexadecimal(Md5::digest(format!("{challenge}{password}")));
+        let answer = c.ask(&format!("APOP mike {digest}")).await;
+        assert_eq!(answer.starts_with("+OK"), right, "{answer}");
+
+        let mut c = f.greeted().await.0;
+        let challenge = c.ask("AUTH CRAM-MD5").await;
+        let challenge = STANDARD.decode(challenge.trim_start_matches("+ ")).unwrap();
+        let mut mac = Hmac::<Md5>::new_from_slice(password.as_bytes()).unwrap();
+        mac.update(&challenge);
+        let digest = hexadecimal(mac.finalize().into_bytes());
+        let answer = c.ask(&STANDARD.encode(format!("mike {digest}"))).await;
+        assert_eq!(answer.starts_with("+OK"), right, "{answer}");
+    }
+    // Without the setting there is nothing to answer to.
+    let f = Fixture::new("", MAIL).await;
+    let (mut c, greeting) = f.greeted().await;
+    assert!(!greeting.contains('<'), "{greeting}");
+    c.err("APOP mike c4c9334bac560ecc979e58001b3e22fb").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

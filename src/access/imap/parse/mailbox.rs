@@ -99,9 +99,9 @@ impl Parser<'_> {
     }
 
     /// ` (USE (...))` behind CREATE (RFC 6154 §3); nothing if it is not there.
-    fn special_uses(&mut self) -> Parsed<Vec<SpecialUse>> {
+    fn special_uses(&mut self) -> Parsed<Option<Vec<SpecialUse>>> {
         if !(self.take(b' ') && self.peek() == Some(b'(')) {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         let all = self.parenthesized(|parser| {
             if parser.keyword()? != "USE" {
@@ -111,10 +111,10 @@ impl Parser<'_> {
             parser.parenthesized(|parser| {
                 parser.expect(b'\\', "a special use begins with a backslash")?;
                 let name = format!("\\{}", String::from_utf8_lossy(parser.atom()?));
-                SpecialUse::of_attribute(&name).ok_or("this special use is not known here")
+                Ok(SpecialUse::of_attribute(&name))
             })
         })?;
-        Ok(all.concat())
+        Ok(all.concat().into_iter().collect())
     }
 
     /// Arguments of LIST (RFC 5258 §6).

@@ -102,6 +102,8 @@ pub fn append_more(bytes: &[u8], utf8: bool) -> Result<Option<NewcomerAnnounced>
         return Ok(None);
     }
     parser.space()?;
+    // IMAPClient 4 sends a second blank.
+    parser.take_while(|byte| byte == b' ');
     let next = parser.newcomer()?;
     parser.end()?;
     Ok(Some(next))

@@ -33,7 +33,7 @@ fn select(name: &str, read_only: bool) -> Command {
 }
 
 fn create(name: &str) -> Command {
-    Command::Create { mailbox: wire(name), uses: vec![] }
+    Command::Create { mailbox: wire(name), uses: Some(vec![]) }
 }
 
 fn list(patterns: &[&str]) -> List {
@@ -321,7 +321,6 @@ fn broken_commands_are_refused() {
         "SELECT a (QRESYNC (0 1))",
         "SELECT a (QRESYNC (1 9223372036854775808))",
         "SELECT a (QRESYNC (1 2 $))",
-        "CREATE a (USE (\\Foo))",
         "CREATE a (USE (Sent))",
         "LIST (FOO) \"\" *",
         "LIST (RECURSIVEMATCH) \"\" *",
@@ -366,7 +365,8 @@ fn extended_selects_and_creates() {
     let (of, uids) = long.matches.unwrap();
     assert_eq!((of.listed(9), uids.listed(9)), (Some(vec![1, 3]), Some(vec![41, 50])));
     assert!(qresync("7 0 (1 5)").known.is_none());
-    let uses = vec![SpecialUse::Sent, SpecialUse::Archive];
+    assert_eq!(command("CREATE a (USE (\\Sent \\Foo))"), Command::Create { mailbox: wire("a"), uses: None });
+    let uses = Some(vec![SpecialUse::Sent, SpecialUse::Archive]);
     assert_eq!(command("CREATE a (USE (\\sent \\Archive))"), Command::Create { mailbox: wire("a"), uses });
     let items =
         vec![StatusItem::Size, StatusItem::HighestModSeq, StatusItem::MailboxId, StatusItem::AppendLimit];
@@ -500,6 +500,22 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         "FLAGS",
         "\\Seen",
         "1-Feb-1994",
+        "SELECT ",
+        "QRESYNC ",
+        "LIST ",
+        "RETURN ",
+        "STATUS ",
+        "SORT ",
+        "THREAD ",
+        "REFERENCES ",
+        "UTF-8 ",
+        "BINARY[",
+        "CHANGEDSINCE ",
+        "UNCHANGEDSINCE ",
+        "UTF8 ",
+        "~",
+        "$",
+        "7 ",
         "\u{ff}",
         "\0",
         "\r\n",
@@ -513,6 +529,7 @@ proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in pieces()) {
         let _ = (parse(&bytes), pending_literal(&bytes), is_append_message_literal(&bytes));
+        let _ = (append_more(&text, true), append_more(&text, false));
         let _ = (parse(&text), pending_literal(&text), is_append_message_literal(&text));
     }
 

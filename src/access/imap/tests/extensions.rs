@@ -259,7 +259,7 @@ async fn lists_with_options() {
         client.ok(&format!("CREATE {name}")).await;
     }
     client.ok("CREATE Mine (USE (\\Archive))").await;
-    client.fails("CREATE Bad (USE (\\All))", "BAD ").await;
+    client.fails("CREATE Bad (USE (\\All))", "NO [USEATTR]").await;
     for name in ["INBOX", "\"Sent Items\"", "Sent", "Draft", "Mine"] {
         client.ok(&format!("UNSUBSCRIBE {name}")).await;
     }

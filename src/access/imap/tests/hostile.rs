@@ -53,6 +53,7 @@ async fn nesting_and_lists_without_end() {
     }
     let mut client = site.selected("mike").await;
     client.fails(&format!("FETCH {} FLAGS", "1,".repeat(25_000)), "BAD ").await;
+    client.fails(&format!("LIST \"\" ({})", "*%*%* ".repeat(900).trim_end()), "BAD ").await;
     let wild = "*%".repeat(400);
     client.ok(&format!("LIST \"\" \"{wild}\"")).await;
     client.ok(&format!("UID FETCH {}4294967295 UID", "1:4294967295,".repeat(1000))).await;

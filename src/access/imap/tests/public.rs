@@ -44,7 +44,8 @@ async fn public_mailboxes() {
     }
     reader.ok("SELECT #public.News").await;
     assert_eq!(reader.ok("SEARCH UNSEEN").await, "* SEARCH 1\r\n");
-    assert!(reader.run("COPY 1 INBOX").await.contains("[COPYUID "));
+    assert!(reader.run("COPY 1:2 INBOX").await.contains("[COPYUID "));
+    assert_eq!(reader.ok("STATUS INBOX (MESSAGES UNSEEN)").await, "* STATUS INBOX (MESSAGES 2 UNSEEN 1)\r\n");
     reader.ok("STORE 3 -FLAGS (\\Seen)").await;
     reader.ok("CLOSE").await;
 
