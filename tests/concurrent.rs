@@ -301,7 +301,7 @@ fn go_on(mut imap: support::imap::Imap, mut told: Told) -> Told {
         }
         told.flagged.insert(uid);
         let (gone, _) = told.stored[told.stored.len() / 2];
-        if told.named % 3 == 0 && !told.removed.contains(&gone) {
+        if told.named.is_multiple_of(3) && !told.removed.contains(&gone) {
             told.asked.insert(gone);
             let marked = imap.try_command(&format!("UID STORE {gone} +FLAGS.SILENT (\\Deleted)"));
             if marked.is_none() || imap.try_command(&format!("UID EXPUNGE {gone}")).is_none() {

@@ -103,6 +103,14 @@ pub(super) struct Fetch {
     pub vanished: bool,
 }
 
+/// What a FETCH asks for, and of whom.
+struct Work {
+    plan: Plan,
+    /// Indices into `uids`.
+    ranges: Vec<Range<usize>>,
+    uids: Arc<Vec<u32>>,
+}
+
 /// What a step of a FETCH did.
 struct Step {
     /// Messages that are answered or gone.
@@ -110,7 +118,7 @@ struct Step {
     /// One was gone.
     gone: bool,
     /// The rest of the last one.
-    large: Option<Large>,
+    large: Option<Box<Large>>,
 }
 
 /// What is still to be sent of a large message.
@@ -126,7 +134,7 @@ impl Session {
     pub(super) async fn fetch(&mut self, connection: &mut Connection, fetch: Fetch) -> Outcome {
         let numbering = fetch.numbering;
         let out = &mut connection.blocking();
-        let (plan, ranges, uids) = block_in_place(|| self.plan_fetch(out, fetch))?;
+        let Work { plan, ranges, uids } = block_in_place(|| self.plan_fetch(out, fetch))?;
         let mut gone = false;
         for range in ranges {
             let Some(mut number) = u32::try_from(range.start).ok() else { break };
@@ -139,7 +147,7 @@ impl Session {
                 number += step.done as u32;
                 rest = rest.get(step.done..).unwrap_or_default();
                 match step.large {
-                    Some(large) => send_large(connection, large).await?,
+                    Some(large) => send_large(connection, *large).await?,
                     None => connection.flush_if_large().await?,
                 }
             }
@@ -154,11 +162,7 @@ impl Session {
     }
 
     /// What is to be answered, and for which of the messages. What the client is told first is written.
-    fn plan_fetch(
-        &mut self,
-        out: &mut Blocking<'_>,
-        fetch: Fetch,
-    ) -> Result<(Plan, Vec<Range<usize>>, Arc<Vec<u32>>), Failed> {
+    fn plan_fetch(&mut self, out: &mut Blocking<'_>, fetch: Fetch) -> Result<Work, Failed> {
         let Fetch { numbering, set, items, changed_since, vanished: tell_vanished } = fetch;
         let changed_since = match changed_since {
             Some(modseq) => Some(possible(self.selected()?, modseq)),
@@ -183,7 +187,7 @@ impl Session {
             });
             write_vanished(out, &gone)?;
         }
-        Ok((plan, ranges, view.uids().clone()))
+        Ok(Work { plan, ranges, uids: view.uids().clone() })
     }
 
     /// Answers for some messages, the first one with the number behind `before`; ends early when there is enough to send.
@@ -275,7 +279,7 @@ enum Written {
         /// Something of it could not be decoded.
         unknown_encoding: bool,
         /// What is still to be sent of it.
-        large: Option<Large>,
+        large: Option<Box<Large>>,
     },
 }
 
@@ -301,7 +305,7 @@ fn write_message(
         && let Some(file) = &slice.file
         && let Ok(content) = Content::open(file.clone(), record, Reader::Imap, None)
     {
-        let large = Some(writer.large(plan, content, piece)?);
+        let large = Some(Box::new(writer.large(plan, content, piece)?));
         return Ok(Written::Told { unknown_encoding: false, large });
     }
     let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
