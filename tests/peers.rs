@@ -80,7 +80,8 @@ fn postfix_sends_and_receives() {
     let got = pair.wait_for_taro("Subject: to Postfix");
     assert!(got.contains("\n\none\n.\n..two\n"), "{got}");
     assert!(got.contains("Return-Path: <ann@example.org>"), "{got}");
-    // Here belongs, as soon as we use STARTTLS towards others: got.contains("using TLSv1.3").
+    // So do we: it writes into its trace that the message came over TLS.
+    assert!(got.contains("using TLSv1.3"), "{got}");
 }
 
 #[test]

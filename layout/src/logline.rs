@@ -232,6 +232,29 @@ pub enum Event<'a> {
         /// The reason line of the bounce.
         reason: &'a str,
     },
+    /// TLS began, with this version and cipher.
+    Tls(&'a str),
+    /// A client's connection ended otherwise than by its goodbye, with the reason.
+    Disconnect(&'a str),
+    /// A message waits in the spool.
+    Queued {
+        /// Its Q file.
+        queue: &'a Path,
+    },
+    /// Mail for an address goes on to another one.
+    Forwarded {
+        /// The address.
+        from: &'a str,
+        /// The other one.
+        to: &'a str,
+    },
+    /// A bounce was made about the line's message.
+    Bounced {
+        /// The bounce's own id.
+        id: SpoolId,
+        /// Who gets it.
+        to: &'a str,
+    },
     /// An attempt to deliver a message is over; always its last line.
     Finished {
         /// The Q file.
@@ -306,6 +329,11 @@ impl Event<'_> {
             Event::Undeliverable { recipient, reason } => {
                 whole(format!("undeliverable {recipient} {reason}"))
             }
+            Event::Tls(text) => whole(format!("TLS {text}")),
+            Event::Disconnect(why) => whole(format!("disconnect: {why}")),
+            Event::Queued { queue } => whole(format!("queued {}", queue.display())),
+            Event::Forwarded { from, to } => whole(format!("forward {from} to {to}")),
+            Event::Bounced { id, to } => (format!("bounce {id} to <{to}"), ">".to_owned()),
             Event::Finished { queue, status } => {
                 (format!("finished {}", queue.display()), format!(" status={}", *status as u8))
             }
@@ -346,7 +374,7 @@ pub fn write(
 }
 
 /// A text without control characters, of at most `max` bytes.
-fn printable(text: &str, max: usize) -> String {
+pub(crate) fn printable(text: &str, max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(max));
     for c in text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')) {
         if shown.len() + c.len_utf8() > max {
@@ -623,6 +651,11 @@ mod tests {
                 Undeliverable { recipient: "a@b", reason: "Unknown user: a@b" },
                 "SMTP-(#) undeliverable a@b Unknown user: a@b",
             ),
+            (Smtpd, client, Tls("1.3 AES"), "SMTPD(#) [198.51.100.70] TLS 1.3 AES"),
+            (Smtpd, client, Disconnect("it is gone"), "SMTPD(#) [198.51.100.70] disconnect: it is gone"),
+            (Smtp, None, Queued { queue }, "SMTP-(#) queued /srv/imail/spool/Q1.SMD"),
+            (Smtp, None, Forwarded { from: "a@b", to: "c@d" }, "SMTP-(#) forward a@b to c@d"),
+            (Smtp, None, Bounced { id: SpoolId(5), to: "a@b" }, "SMTP-(#) bounce 0000000000000005 to <a@b>"),
             (Pop3d, ours, Connect { peer, port: 7 }, "POP3D(#) [192.0.2.131] connect 198.51.100.70 port 7"),
             (
                 Pop3d,

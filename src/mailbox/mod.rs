@@ -97,7 +97,12 @@ pub struct Hub {
 impl Hub {
     /// A hub on a disk, with its committer running. [`Hub::keep`] must be called about once a second.
     pub fn new(disk: Arc<dyn Disk>) -> Arc<Hub> {
-        let committer = Committer::start(disk.clone());
+        Hub::with_patience(disk, PATIENCE)
+    }
+
+    /// The same; a new message waits so long for a mailbox that another program holds.
+    pub fn with_patience(disk: Arc<dyn Disk>, patience: Duration) -> Arc<Hub> {
+        let committer = Committer::start(disk.clone(), patience);
         Arc::new(Hub { disk, open: Mutex::default(), committer })
     }
 

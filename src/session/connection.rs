@@ -26,6 +26,8 @@ use tokio_rustls::server::TlsStream;
 const PIECE: usize = 16 << 10;
 /// How much a blocking writer gathers before it writes.
 const GATHER: usize = 64 << 10;
+/// So much of the begin, and so much of the end, of what was answered to one command is kept for the log.
+const SAID_MAX: usize = 4 << 10;
 /// How long a client may take to accept a piece of our answer.
 const WRITE_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a client may take for the TLS handshake.
@@ -114,6 +116,10 @@ pub struct Connection {
     used: usize,
     /// Bytes that wait to be written.
     answer: Vec<u8>,
+    /// What was sent already of the answer to this command, if the log is to have it.
+    said: Option<Vec<u8>>,
+    /// Where in `answer` that of this command begins.
+    said_from: usize,
     peer: SocketAddr,
     local: SocketAddr,
 }
@@ -125,7 +131,18 @@ impl Connection {
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let stream = Stream::Plain(stream);
-        Ok(Connection { stream, deflate: None, buffer: Vec::new(), used: 0, answer: Vec::new(), peer, local })
+        let (buffer, answer) = (Vec::new(), Vec::new());
+        Ok(Connection {
+            stream,
+            deflate: None,
+            buffer,
+            used: 0,
+            answer,
+            said: None,
+            said_from: 0,
+            peer,
+            local,
+        })
     }
 
     /// The client's address.
@@ -151,6 +168,31 @@ impl Connection {
     /// Is everything that is said here encrypted?
     pub fn is_secure(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Version and cipher of TLS, for the log.
+    pub fn tls(&self) -> Option<String> {
+        let Stream::Tls(stream) = &self.stream else { return None };
+        let tls = stream.get_ref().1;
+        let (version, cipher) = (tls.protocol_version()?, tls.negotiated_cipher_suite()?.suite());
+        Some(format!("{version:?} {cipher:?}"))
+    }
+
+    /// The lines that were answered since this was called last, if they were kept (of a long answer only begin and end), and whether those that
+    /// follow are to be kept: for Debug Messages, which can be switched at any time.
+    pub fn take_said(&mut self, keep: bool) -> Vec<String> {
+        let mut said = std::mem::replace(&mut self.said, keep.then(Vec::new));
+        if let Some(said) = &mut said {
+            keep_ends(said, self.answer.get(self.said_from..).unwrap_or_default());
+        }
+        self.said_from = self.answer.len();
+        let said = said.unwrap_or_default();
+        String::from_utf8_lossy(&said).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Are answers kept for [`Connection::take_said`]?
+    pub fn keeps_said(&self) -> bool {
+        self.said.is_some()
     }
 
     /// Sends what was answered and begins TLS. What the client sent before is forgotten: it came in the clear, from anybody
@@ -281,6 +323,10 @@ impl Connection {
             return Ok(());
         }
         let mut answer = std::mem::take(&mut self.answer);
+        if let Some(said) = &mut self.said {
+            keep_ends(said, answer.get(self.said_from..).unwrap_or_default());
+        }
+        self.said_from = 0;
         if let Some(deflate) = &mut self.deflate {
             answer = deflate.pack(&answer)?;
         }
@@ -300,6 +346,14 @@ impl Connection {
     pub async fn close(mut self) {
         let _ = self.flush().await;
         let _ = timeout(CLOSE_PATIENCE, self.stream.shutdown()).await;
+    }
+}
+
+/// Adds to what is kept; if it gets too long, begin and end stay.
+fn keep_ends(said: &mut Vec<u8>, more: &[u8]) {
+    said.extend_from_slice(more);
+    if said.len() > 2 * SAID_MAX {
+        said.drain(SAID_MAX..said.len() - SAID_MAX);
     }
 }
 
@@ -326,5 +380,40 @@ impl Write for Blocking<'_> {
     fn flush(&mut self) -> io::Result<()> {
         let Blocking { connection, runtime } = self;
         runtime.block_on(connection.flush())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_said_is_kept_for_the_log() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut connection = Connection::new(listener.accept().await.unwrap().0).unwrap();
+        connection.answer("before\r\n");
+        assert!(connection.take_said(true).is_empty(), "nobody wanted to know");
+        connection.answer("one\r\n");
+        assert_eq!(connection.take_said(true), ["one"]);
+        connection.answer("two\r\n");
+        connection.flush().await.unwrap();
+        connection.answer("three\r\nfour\r\n");
+        assert_eq!(connection.take_said(true), ["two", "three", "four"], "sent or not");
+        connection.flush().await.unwrap();
+        assert!(connection.take_said(false).is_empty());
+        connection.answer("five\r\n");
+        assert!(!connection.keeps_said() && connection.take_said(false).is_empty());
+    }
+
+    #[test]
+    fn of_long_answers_begin_and_end_are_kept() {
+        let mut said = b"+OK\r\n".to_vec();
+        for _ in 0..100 {
+            keep_ends(&mut said, &[b'x'; 1000]);
+        }
+        keep_ends(&mut said, b"\r\nt1 OK done\r\n");
+        assert_eq!(said.len(), 2 * SAID_MAX);
+        assert!(said.starts_with(b"+OK\r\nx") && said.ends_with(b"x\r\nt1 OK done\r\n"));
     }
 }

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod network;
 #[cfg(test)]
 pub mod testing;
+pub mod traffic;
 
 use crate::account::Accounts;
 use crate::config::Live;

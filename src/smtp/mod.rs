@@ -44,6 +44,11 @@ const LINE_MAX: usize = 2048;
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
 /// After so many errors the connection ends.
 const ERRORS_MAX: u32 = 20;
+/// The log's words for a client that is gone.
+const LOST: &str = "the client is gone";
+/// The same for one that says nothing.
+const SLOW: &str = "the client was silent for too long";
+
 /// What to do after a command.
 enum Flow {
     Go,
@@ -68,6 +73,9 @@ pub async fn session(server: Arc<Server>, mut connection: Connection, submission
         Ok(id) => id,
         Err(error) => {
             tracing::error!(%error, "no id for a connection: the spool cannot be written");
+            server
+                .log
+                .note(&format!("SMTP clients are sent away, since the spool cannot be written: {error}"));
             connection.answer(format!("{}\r\n", text::NOT_STORED));
             return connection.close().await;
         }
@@ -84,9 +92,13 @@ pub async fn session(server: Arc<Server>, mut connection: Connection, submission
     };
     let (peer, local) = (connection.peer(), connection.local_ip());
     session.log_at(local, &Event::Connect { peer: connection.peer_ip(), port: peer.port() });
+    session.log_tls(&connection);
+    session.log_replies(&mut connection);
     let greeting = greeting(&session.server.live.now(), local);
     connection.answer(format!("{greeting}\r\n"));
-    session.run(&mut connection).await;
+    let end = session.run(&mut connection).await;
+    session.log_replies(&mut connection);
+    end.iter().for_each(|why| session.log(&connection, &Event::Disconnect(why)));
     connection.close().await;
 }
 
@@ -100,34 +112,54 @@ fn greeting(config: &Config, local: std::net::IpAddr) -> String {
 }
 
 impl Session {
-    async fn run(&mut self, connection: &mut Connection) {
+    /// Answers with the reason if the session ended otherwise than by the client's goodbye.
+    async fn run(&mut self, connection: &mut Connection) -> Option<&'static str> {
         let mut stopping = self.server.stopping();
         loop {
+            self.log_replies(connection);
             if connection.waiting().is_empty() && connection.flush().await.is_err() {
-                return;
+                return Some(LOST);
             }
             let line = tokio::select! {
                 line = connection.line(LINE_MAX, COMMAND_PATIENCE) => line,
                 _ = stopping.wait_for(|stopping| *stopping) => {
-                    return connection.answer(format!("{}\r\n", text::STOPPING));
+                    connection.answer(format!("{}\r\n", text::STOPPING));
+                    return Some("the server is stopping");
                 }
             };
-            let line = match line {
-                Ok(line) => line,
-                Err(ReadError::Slow) => return connection.answer(format!("{}\r\n", text::SLOW)),
-                Err(ReadError::TooLong) => return connection.answer(format!("{}\r\n", text::LINE)),
-                Err(ReadError::Closed | ReadError::Io(_)) => return,
+            let (answer, why) = match line {
+                Ok(line) => {
+                    let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                    match self.command(connection, &line).await {
+                        Ok(Flow::Go) if self.errors > ERRORS_MAX => (text::JUNK, "too many errors"),
+                        Ok(Flow::Go) => continue,
+                        Ok(Flow::End) => return None,
+                        Err(ReadError::Slow) => (text::SLOW, SLOW),
+                        Err(_) => return Some(LOST),
+                    }
+                }
+                Err(ReadError::Slow) => (text::SLOW, SLOW),
+                Err(ReadError::TooLong) => (text::LINE, "the line is too long"),
+                Err(ReadError::Closed | ReadError::Io(_)) => return Some(LOST),
             };
-            let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
-            match self.command(connection, &line).await {
-                Ok(Flow::Go) => {}
-                Err(ReadError::Slow) => return connection.answer(format!("{}\r\n", text::SLOW)),
-                Ok(Flow::End) | Err(_) => return,
-            }
-            if self.errors > ERRORS_MAX {
-                return connection.answer(format!("{}\r\n", text::JUNK));
-            }
+            connection.answer(format!("{answer}\r\n"));
+            return Some(why);
         }
+    }
+
+    /// With Debug Messages, what was replied since the last look.
+    fn log_replies(&self, connection: &mut Connection) {
+        for line in connection.take_said(self.debug_messages()) {
+            self.log(connection, &Event::Said(&line));
+        }
+    }
+
+    fn debug_messages(&self) -> bool {
+        self.server.live.now().registry.services.smtpd.debug_messages
+    }
+
+    fn log_tls(&self, connection: &Connection) {
+        connection.tls().iter().for_each(|text| self.log(connection, &Event::Tls(text)));
     }
 
     async fn command(&mut self, connection: &mut Connection, line: &str) -> Result<Flow, ReadError> {
@@ -138,16 +170,20 @@ impl Session {
                 return Ok(Flow::End);
             }
             Err(bad) => {
-                self.log(connection, &Event::Command(Protocol::Smtp, line));
+                match bad {
+                    // It may be the password that a client sends although AUTH was refused.
+                    Bad::Unknown => self.log(connection, &Event::Note("a command that is none")),
+                    _ => self.log(connection, &Event::Command(Protocol::Smtp, line)),
+                }
                 self.refuse(connection, &reply::bad(bad));
                 return Ok(if bad == Bad::Chunk { Flow::End } else { Flow::Go });
             }
         };
-        let logged = matches!(
+        let always = matches!(
             command,
             Command::Hello { .. } | Command::Mail(_) | Command::Rcpt(_) | Command::Retry(_)
         );
-        if logged {
+        if always || self.debug_messages() {
             self.log(connection, &Event::Command(Protocol::Smtp, line));
         }
         match command {
@@ -209,6 +245,7 @@ impl Session {
             self.log(connection, &Event::Refused(&format!("TLS failed: {error}")));
             return Ok(Flow::End);
         }
+        self.log_tls(connection);
         (self.transaction, self.hello, self.login) = (None, None, None);
         Ok(Flow::Go)
     }

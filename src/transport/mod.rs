@@ -71,6 +71,8 @@ struct Inner {
     /// When domains were asked for.
     requests: etrn::Requests,
     remote: Remote,
+    /// How long the program of an alias may run.
+    program_time_max: Duration,
     /// Tells the queue of items to try now.
     new_items: mpsc::UnboundedSender<ItemName>,
 }
@@ -89,6 +91,8 @@ pub struct Options {
     pub look_every: Duration,
     /// Where the servers of other domains take mail.
     pub port: u16,
+    /// How long the program of an alias may run.
+    pub program_time_max: Duration,
 }
 
 impl Default for Options {
@@ -100,6 +104,7 @@ impl Default for Options {
             timeouts: Timeouts::default(),
             look_every: queue::LOOK_EVERY,
             port: remote::SMTP_PORT,
+            program_time_max: program::TIME_MAX,
         }
     }
 }
@@ -151,7 +156,7 @@ struct Begun {
     waiting: Vec<Waiting>,
     /// Recipients who do not get it.
     refused: Vec<Refused>,
-    /// Was a copy thrown away on purpose?
+    /// Was a copy thrown away on purpose, or sent on already?
     discarded: bool,
 }
 
@@ -173,13 +178,35 @@ struct Copy {
     answer: oneshot::Receiver<Outcome>,
 }
 
+/// A message for one recipient.
+#[derive(Clone, Copy)]
+struct Letter<'a> {
+    sender: &'a str,
+    /// As the client named him.
+    recipient: &'a str,
+    id: SpoolId,
+    source: &'a Source,
+    /// Did a user's settings send it on? That happens once: two Information Managers could do it for ever.
+    sent_on: bool,
+}
+
+/// What was done with a message for one mailbox.
+enum Placed {
+    UnderWay(Copy),
+    /// It goes somewhere else, or nowhere, as the mailbox's settings want it.
+    SentOn,
+    Full,
+    /// Something failed; it is to be tried again for this recipient.
+    PutOff(Waiting),
+}
+
 impl Transport {
     /// Opens the spool.
     pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, options: Options) -> io::Result<Transport> {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
+        let Options { with_queue, routes, resolver, timeouts, look_every, port, program_time_max } = options;
         let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
@@ -194,6 +221,7 @@ impl Transport {
             answers: answer::Memory::default(),
             requests: etrn::Requests::default(),
             remote,
+            program_time_max,
             new_items,
         });
         if with_queue {
@@ -289,8 +317,8 @@ impl Arrival {
 
     /// The message, for notices about it.
     fn case<'a>(&'a self, source: &'a Source) -> Case<'a> {
-        let Origin { host, sender, utf8, .. } = &self.origin;
-        Case { host, sender, dsn: &self.dsn, utf8: *utf8, source }
+        let Origin { id, host, sender, utf8, .. } = &self.origin;
+        Case { id: *id, host, sender, dsn: &self.dsn, utf8: *utf8, source }
     }
 }
 
@@ -299,12 +327,18 @@ impl Inner {
         if incoming.is_too_large() {
             return Err(Refusal::TooLarge);
         }
-        let (source, file) = incoming.finish().map_err(|error| self.failed(&error))?;
-        let begin = source.head().map_err(|error| self.failed(&error))?;
+        let id = arrival.origin.id;
+        let failed = |error: io::Error| {
+            tracing::error!(%error, "a message could not be stored");
+            let text = format!("not stored, the sender is asked to come again: {error}");
+            self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &Event::Refused(&text));
+            Refusal::NotStored
+        };
+        let (source, file) = incoming.finish().map_err(failed)?;
+        let begin = source.head().map_err(failed)?;
         if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
             return Err(Refusal::Hops);
         }
-        let id = arrival.origin.id;
         let name = ItemName::new(id, Kind::Mail);
         let data = self.store.path(Role::Data, &name).full();
         let received = Event::Received { data: &data, bytes: source.len() };
@@ -319,7 +353,7 @@ impl Inner {
             }
             let case = arrival.case(&source);
             let told = tokio::task::block_in_place(|| self.return_refused(config, &case, id, &refused));
-            told.map_err(|error| self.failed(&error))?;
+            told.map_err(failed)?;
         }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
@@ -334,7 +368,7 @@ impl Inner {
         if !waiting.is_empty() {
             let stored =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
-            stored.map_err(|error| self.failed(&error))?;
+            stored.map_err(failed)?;
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
@@ -354,17 +388,24 @@ impl Inner {
                 begun.refuse(recipient, Refusal::TooLarge, Failure::too_large(&recipient.address));
                 continue;
             }
+            let letter = Letter {
+                sender: &arrival.origin.sender,
+                recipient: &recipient.address,
+                id: arrival.origin.id,
+                source,
+                sent_on: false,
+            };
             for target in &recipient.routed.mailboxes {
                 if seen.insert(key(target)) {
-                    let message =
-                        self.message(&arrival.origin.sender, source, &recipient.address, arrival.origin.id);
-                    if self.has_room_for(config, target, &message) {
-                        let id = arrival.origin.id;
-                        begun.copies.push(self.submit(config, target, message, &recipient.address, id));
-                    } else {
-                        let address = &recipient.address;
-                        let refusal = Refusal::MailboxFull(address.clone());
-                        begun.refuse(recipient, refusal, Failure::mailbox_full(address));
+                    match self.place(config, target, letter) {
+                        Placed::UnderWay(copy) => begun.copies.push(copy),
+                        Placed::SentOn => begun.discarded = true,
+                        Placed::PutOff(waiting) => begun.waiting.push(waiting),
+                        Placed::Full => {
+                            let address = &recipient.address;
+                            let refusal = Refusal::MailboxFull(address.clone());
+                            begun.refuse(recipient, refusal, Failure::mailbox_full(address));
+                        }
                     }
                 }
             }
@@ -419,31 +460,33 @@ impl Inner {
         }
     }
 
-    fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
-        NewMessage {
+    /// Brings a message on its way into a mailbox, or where the mailbox's settings want it.
+    fn place(&self, config: &Config, target: &MailboxTarget, letter: Letter<'_>) -> Placed {
+        let Letter { sender, recipient, id, source, sent_on } = letter;
+        if !sent_on {
+            match self.pass_on(config, target, sender, recipient, source) {
+                Ok(false) => {}
+                Ok(true) => return Placed::SentOn,
+                Err(error) => return Placed::PutOff(self.put_off(config, id, target, recipient, &error)),
+            }
+        }
+        let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+        let message = NewMessage {
             source: source.clone(),
             sender: sender.to_owned(),
-            date: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64),
+            date,
             way: Way::Delivery { recipient: recipient.to_owned(), id, rule: None },
             flags: 0,
             keywords: Vec::new(),
+        };
+        if !self.has_room_for(config, target, &message) && !self.has_copy(target, id) {
+            return Placed::Full;
         }
-    }
-
-    fn submit(
-        &self,
-        config: &Config,
-        target: &MailboxTarget,
-        message: NewMessage,
-        address: &str,
-        id: SpoolId,
-    ) -> Copy {
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
-        let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
-        let answered = self.answers_mail(config, target).then(|| message.source.clone());
-        let answer = self.hub.append(mailbox, message, Some(token), size_max);
-        Copy { target: target.clone(), address: address.to_owned(), answered, answer }
+        let answered = self.answers_mail(config, target).then(|| source.clone());
+        let answer = self.hub.append(mailbox, message, Some(token(target, id)), size_max);
+        Placed::UnderWay(Copy { target: target.clone(), address: recipient.to_owned(), answered, answer })
     }
 
     /// Waits for the copies, logs them, and gives back those that could not be stored, as recipients for the queue.
@@ -472,16 +515,25 @@ impl Inner {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the server is stopping".to_owned(),
             };
-            let text = format!("{}@{}: {failed}", target.user, target.domain);
-            self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
-            left.push(Waiting {
-                address: mailbox_address(config, &target),
-                original: Some(address),
-                ruled: false,
-                dsn: Dsn::default(),
-            });
+            left.push(self.put_off(config, id, &target, &address, &failed));
         }
         left
+    }
+
+    /// Says why a copy could not be stored, and answers with the recipient for the queue.
+    fn put_off(
+        &self,
+        config: &Config,
+        id: SpoolId,
+        target: &MailboxTarget,
+        address: &str,
+        why: &dyn std::fmt::Display,
+    ) -> Waiting {
+        let text = format!("{}@{}: {why}", target.user, target.domain);
+        self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
+        let original = Some(address.to_owned());
+        let address = mailbox_address(config, target);
+        Waiting { address, original, ruled: false, dsn: Dsn::default() }
     }
 
     /// Puts a message into the spool for those who have to wait.
@@ -494,6 +546,13 @@ impl Inner {
         source: Source,
         file: Option<layout::spool::store::Incoming>,
     ) -> io::Result<()> {
+        for Waiting { address, original, .. } in &waiting {
+            if let Some(from) = original.as_ref().filter(|from| *from != address)
+                && config.local_domain(remote::domain_of(address)).is_none()
+            {
+                self.log(config, Tag::Smtp, name.id(), None, &Event::Forwarded { from, to: address });
+            }
+        }
         let fields = Fields {
             data: windows_path(config, &name.file(Role::Data)),
             host: arrival.origin.host.clone(),
@@ -538,14 +597,18 @@ impl Inner {
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
         self.spooler.accept(prepared)?;
+        let queue = self.store.path(Role::Queued, &name).full();
+        self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
     }
 
-    fn failed(&self, error: &io::Error) -> Refusal {
-        tracing::error!(%error, "a message could not be stored");
-        Refusal::NotStored
+    /// With Verbose Logging, why the queue does what it does.
+    fn explain(&self, config: &Config, id: SpoolId, text: impl FnOnce() -> String) {
+        if config.registry.services.smtp.verbose_logging {
+            self.log(config, Tag::Smtp, id, None, &Event::Note(&text()));
+        }
     }
 
     /// The dialogue with other servers about this message, if the admin wants to see it.
@@ -561,6 +624,11 @@ impl Inner {
     fn log(&self, config: &Config, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
         self.log.event(config.registry.services.smtpd.log_to, tag, id, address, event);
     }
+}
+
+/// Marks the delivery of a message to a mailbox.
+fn token(target: &MailboxTarget, id: SpoolId) -> Token {
+    Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()))
 }
 
 /// One mailbox, by its place.

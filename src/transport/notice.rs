@@ -10,7 +10,9 @@ use super::bounce::{self, About, Action, Entry, Failure};
 use super::{Inner, Waiting, windows_path};
 use crate::config::Config;
 use chrono::Local;
+use layout::logline::{Event, Tag};
 use layout::mbx::compose::Source;
+use layout::name::SpoolId;
 use layout::registry::model::BounceFormat;
 use layout::spool::dsn::{Dsn, MessageDsn};
 use layout::spool::id::{ItemName, Origin as Kind, Role};
@@ -21,6 +23,8 @@ use std::io;
 /// The message that is spoken of.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
+    /// Its id, for the log.
+    pub(super) id: SpoolId,
     /// The official name of the domain that it belongs to.
     pub(super) host: &'a str,
     /// Its envelope sender.
@@ -99,6 +103,8 @@ impl Inner {
             ..Fields::default()
         };
         let body = Body::Copy(Source::Bytes(mail.into()));
-        self.commit(self.store.prepare(&name, body, &Envelope::new(&fields))?)
+        self.commit(self.store.prepare(&name, body, &Envelope::new(&fields))?)?;
+        self.log(config, Tag::Smtp, case.id, None, &Event::Bounced { id, to });
+        Ok(())
     }
 }

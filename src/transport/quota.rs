@@ -110,6 +110,13 @@ impl Inner {
         has_room(config.root().disk(), &self.hub, &target.dir, Limits::of(config, target), bytes)
     }
 
+    /// Did an earlier try store this message there already? Then it needs no room. A mailbox that cannot be looked at has no copy.
+    pub(super) fn has_copy(&self, target: &MailboxTarget, id: SpoolId) -> bool {
+        self.hub
+            .open(&target.dir, &target.mailbox)
+            .with(|mailbox| mailbox.refresh(PATIENCE).is_ok() && mailbox.has_stored(super::token(target, id)))
+    }
+
     /// Is there room for this message, with the lines that are added to it?
     pub(super) fn has_room_for(&self, config: &Config, target: &MailboxTarget, message: &NewMessage) -> bool {
         if Limits::of(config, target) == Limits::default() {

@@ -61,13 +61,6 @@ def main():
                 mail = message(f"smtplib {way} {mechanism}", user, recipient)
                 session.send_message(mail)
                 print(mail["Subject"])
-    with connect("plain", host, ports["plain"]) as session:
-        session.ehlo("client.example.net")
-        if session.has_extn("smtputf8"):
-            mail = message("smtplib SMTPUTF8", user, recipient)
-            mail["Cc"] = "鈴木@example.net"
-            session.sendmail("鈴木@example.net", [recipient], mail.as_bytes(policy=email.policy.SMTPUTF8), ["SMTPUTF8", "BODY=8BITMIME"])
-            print(mail["Subject"])
 
 
 main()

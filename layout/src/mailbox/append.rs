@@ -80,14 +80,13 @@ pub fn append_all(
     for index in order {
         stages[index] = begin(&mut jobs[index], patience).map(Some);
     }
-    let Some(any) = jobs.first().map(|job| job.mailbox.file().clone()) else { return Vec::new() };
 
     let mut set = SyncSet::default();
     for stage in stages.iter().flatten().flatten().filter(|stage| stage.total > 0) {
         set.file(&*stage.journal);
         stage.dirs.iter().for_each(|dir| set.dir(dir.clone()));
     }
-    let synced = set.flush(disk, &any);
+    let synced = set.flush(disk);
     fail_all(&mut stages, jobs, synced, false);
 
     for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
@@ -106,7 +105,7 @@ pub fn append_all(
         .flatten()
         .filter(|stage| stage.total > 0)
         .for_each(|stage| set.file(&*stage.file));
-    let synced = set.flush(disk, &any);
+    let synced = set.flush(disk);
     fail_all(&mut stages, jobs, synced, true);
 
     stages
@@ -138,7 +137,7 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
     let mut uid = mailbox.next_number();
     let modseq = mailbox.meta.modseq + 1;
     for (message, token) in &job.messages {
-        if token.is_some_and(|token| mailbox.tokens.iter().any(|(known, _)| *known == token)) {
+        if token.is_some_and(|token| mailbox.has_stored(token)) {
             outcome.push(Appended::Before);
             continue;
         }

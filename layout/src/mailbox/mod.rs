@@ -240,6 +240,11 @@ impl Mailbox {
         self.messages().map(|record| u64::from(record.stored.get())).sum()
     }
 
+    /// Was a message stored here under this token, within the last day?
+    pub fn has_stored(&self, token: Token) -> bool {
+        self.tokens.iter().any(|(known, _)| *known == token)
+    }
+
     /// Looks at the file and takes over what others changed. Waits up to `patience` for the lock, which it needs only if something changed.
     pub fn refresh(&mut self, patience: Duration) -> Result<Refreshed, MailboxError> {
         if self.loaded && !self.suspect && self.is_clean()? {

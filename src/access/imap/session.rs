@@ -150,11 +150,14 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         server,
     };
     session.log(&Event::Connect { peer: session.peer, port: connection.peer().port() });
+    session.log_tls(&connection);
+    session.log_reply(&mut connection);
     session.greet(&mut connection);
     let end = session.serve(&mut connection).await;
     if let End::Bye(why) = end {
         connection.answer(format!("* BYE {why}\r\n"));
     }
+    session.log_reply(&mut connection);
     if let Some(account) = &session.account {
         let (retrieved, deleted) = (session.retrieved, session.deleted);
         session.log(&Event::Logoff { user: account.id.as_str(), retrieved, deleted });
@@ -208,6 +211,16 @@ impl Session {
         self.server.log.event(to, Tag::Imap4d, self.id, Some(address), event);
     }
 
+    /// With Debug Messages, the line that ended the last command. What came before it is what the client asked for.
+    fn log_reply(&self, connection: &mut Connection) {
+        let debug = self.config().registry.services.imapd.debug_messages;
+        connection.take_said(debug).last().into_iter().for_each(|line| self.log(&Event::Said(line)));
+    }
+
+    fn log_tls(&self, connection: &Connection) {
+        connection.tls().iter().for_each(|text| self.log(&Event::Tls(text)));
+    }
+
     /// Is a login without TLS taken from this client?
     pub(super) fn may_log_in(&self) -> bool {
         self.secure || plain_login_allowed(self.config().registry.global.plain_login, self.peer)
@@ -215,6 +228,7 @@ impl Session {
 
     async fn serve(&mut self, connection: &mut Connection) -> End {
         loop {
+            self.log_reply(connection);
             // Answers to commands that came together go out together.
             if memchr::memchr(b'\n', connection.waiting()).is_none() && connection.flush().await.is_err() {
                 return End::Silent;
@@ -328,6 +342,7 @@ impl Session {
             self.log(&Event::Note(&format!("TLS failed: {error}")));
             return Some(End::Silent);
         }
+        self.log_tls(connection);
         self.secure = true;
         None
     }

@@ -15,7 +15,7 @@ use crate::session::Server;
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use layout::logline::{Event, Tag};
+use layout::logline::{Event, Protocol, Tag};
 use layout::name::SpoolId;
 use std::io;
 use std::sync::Arc;
@@ -125,8 +125,11 @@ pub async fn session(server: Arc<Server>, connection: Connection) {
     let state = State::Authorization(None);
     let mut session =
         Session { server, connection, stopping, id, state, apop: None, failed_logins: 0, junk: 0 };
+    session.log_tls();
+    session.log_reply();
     session.greet();
     let end = loop {
+        session.log_reply();
         if let Err(end) = session.step().await {
             break end;
         }
@@ -159,6 +162,10 @@ impl Session {
             Ok(command) => command,
             Err(error) => return self.refuse_junk(error),
         };
+        if self.connection.keeps_said() {
+            let event = Event::Command(Protocol::Pop3, &String::from_utf8_lossy(&line));
+            self.log(self.connection.peer_ip(), &event);
+        }
         self.junk = 0;
         let authorized = matches!(self.state, State::Transaction(_));
         match command {
@@ -200,6 +207,7 @@ impl Session {
             self.log(self.connection.peer_ip(), &Event::Note(&format!("TLS failed: {error}")));
             return Err(End::Lost);
         }
+        self.log_tls();
         Ok(())
     }
 
@@ -272,7 +280,10 @@ impl Session {
         let connection = &mut self.connection;
         block_in_place(|| {
             login.answer(command, connection)?;
-            while let Some((command, length)) = waiting_mail(connection.waiting()) {
+            // Each has its own line in the log, if that is to have them.
+            while !connection.keeps_said()
+                && let Some((command, length)) = waiting_mail(connection.waiting())
+            {
                 connection.skip(length);
                 login.answer(command, connection)?;
             }
@@ -448,6 +459,7 @@ impl Session {
     /// Sends what is left, marks what was sent, says goodbye.
     async fn finish(mut self, end: End) {
         self.connection.answer(end.farewell());
+        self.log_reply();
         let flushed = self.connection.flush().await.is_ok() && !matches!(end, End::Lost);
         if let State::Transaction(login) = &mut self.state {
             if flushed {
@@ -461,6 +473,18 @@ impl Session {
             self.log(self.connection.peer_ip(), &event);
         }
         self.connection.close().await;
+    }
+
+    /// With Debug Messages, the first line that the last command was answered with.
+    fn log_reply(&mut self) {
+        let debug = self.server.live.now().registry.services.pop3d.debug_messages;
+        let said = self.connection.take_said(debug);
+        said.first().into_iter().for_each(|line| self.log(self.connection.peer_ip(), &Event::Said(line)));
+    }
+
+    fn log_tls(&self) {
+        let peer = self.connection.peer_ip();
+        self.connection.tls().iter().for_each(|text| self.log(peer, &Event::Tls(text)));
     }
 
     /// A line of the day's log, if the service logs there.

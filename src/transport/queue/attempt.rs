@@ -5,18 +5,19 @@ use super::{Cause, wait};
 use crate::config::Config;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::incoming::MEMORY_MAX;
+use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, key};
+use crate::transport::{Inner, Letter, Placed, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::spool::dsn::MessageDsn;
-use layout::spool::id::{ItemName, Role};
+use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::{Envelope, Recipient};
-use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
+use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ const EDITS_MAX: usize = 3;
 pub(super) enum Rest {
     /// It waits, with this stamp.
     Until(Stamp, Instant),
+    /// The same, but its D file is missing.
+    Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
 }
@@ -71,10 +74,12 @@ pub(super) struct Pass<'a> {
     /// The number of this try.
     tries: u32,
     asked: bool,
+    /// Did a user's settings send this message on?
+    forwarded: bool,
     pub(super) verdicts: Verdicts,
     /// Was anything really tried?
     pub(super) tried: bool,
-    /// Did another server get a message?
+    /// Did another server, a program, or another item of the spool get the message?
     sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
@@ -87,6 +92,8 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
         Err(SpoolError::Busy(_) | SpoolError::Gone(_)) => Rest::Ended,
         Err(error) => {
             tracing::warn!(%error, item = %name, "an item of the spool could not be worked on");
+            let text = format!("{name} could not be worked on: {error}");
+            inner.log(&inner.live.now(), Tag::Smtp, name.id(), None, &Event::Note(&text));
             let stamp = inner.live.now().root().disk().stat(&inner.store.path(Role::Queued, name));
             stamp.map_or(Rest::Ended, |(stamp, _)| Rest::Until(stamp, Instant::now() + ODD_FOR))
         }
@@ -96,27 +103,31 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
 async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Rest, SpoolError> {
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
+    if cause == Cause::Found
+        && let Some(rest) = tokio::task::block_in_place(|| not_yet(inner, &config, name))?
+    {
+        return Ok(rest);
+    }
     let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
     let Taken { claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
         tokio::task::block_in_place(|| claim.finish())?;
+        let why = if source.is_none() { "its message is missing" } else { "it has no recipients" };
+        let text = format!("removed {name} from the spool: {why}");
+        inner.log(&config, Tag::Smtp, name.id(), None, &Event::Note(&text));
         return Ok(Rest::Ended);
     }
-    let age = Duration::from_nanos(now.saturating_sub(loaded.since).max(0) as u64);
-    let Some(source) = source else { return until(LONE_ENVELOPE_MAX.saturating_sub(age)) };
+    let age = age(now, loaded.since);
+    let Some(source) = source else {
+        return Ok(Rest::Lone(stamp, Instant::now() + LONE_ENVELOPE_MAX.saturating_sub(age)));
+    };
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }
     let envelope = loaded.envelope;
     let before = envelope.tries();
-    if let (Cause::Found, Some(tries)) = (cause, before) {
-        let left = wait(settings, tries).saturating_sub(age);
-        if !left.is_zero() {
-            return until(left);
-        }
-    }
     let mut pass = Pass {
         inner,
         config: &config,
@@ -129,6 +140,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         waited,
         tries: before.unwrap_or(0).saturating_add(1),
         asked: cause == Cause::Asked,
+        forwarded: name.extension().eq_ignore_ascii_case(Origin::Forward.extension()),
         verdicts: Verdicts::new(),
         tried: false,
         sent: false,
@@ -136,6 +148,10 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
+    let count = envelope.recipients().len();
+    inner.explain(&config, name.id(), || {
+        format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
+    });
     pass.deliver(&envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
     if matches!(status, Status::Requeued) && pass.tried {
@@ -143,8 +159,37 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         let event = Event::Requeuing { queue: &queue, tries: pass.tries, tries_max };
         inner.log(&config, Tag::Smtp, name.id(), None, &event);
     }
+    if let Rest::Until(_, due) = rest {
+        explain_pause(inner, &config, name.id(), due.saturating_duration_since(Instant::now()));
+    }
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Finished { queue: &queue, status });
     Ok(rest)
+}
+
+/// Does an item that was there when we started rest on? There may be very many of these, so no claim is made to find out.
+fn not_yet(inner: &Inner, config: &Config, name: &ItemName) -> Result<Option<Rest>, SpoolError> {
+    let (envelope, stamp) = inner.store.envelope(name)?;
+    let Some(tries) = envelope.tries() else { return Ok(None) };
+    let age = age(config.root().disk().now(), resting_since(&stamp));
+    let left = wait(&config.registry.services.smtp, tries).saturating_sub(age);
+    if left.is_zero() {
+        return Ok(None);
+    }
+    explain_pause(inner, config, name.id(), left);
+    Ok(Some(Rest::Until(stamp, Instant::now() + left)))
+}
+
+fn age(now: i64, since: i64) -> Duration {
+    Duration::from_nanos(now.saturating_sub(since).max(0) as u64)
+}
+
+/// With Verbose Logging, when an item is tried next.
+fn explain_pause(inner: &Inner, config: &Config, id: SpoolId, pause: Duration) {
+    inner.explain(config, id, || {
+        // An item that is kept until somebody touches it waits for years.
+        let due = chrono::Duration::from_std(pause).ok().map(|pause| chrono::Local::now() + pause);
+        due.map_or_else(String::new, |due| format!("next try {}", due.format("%Y-%m-%d %H:%M:%S")))
+    });
 }
 
 /// An item in our hands.
@@ -178,7 +223,7 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
 impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
-        let trusted = envelope.auth_user().is_some();
+        let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
         let mut seen = HashSet::new();
@@ -197,7 +242,13 @@ impl Pass<'_> {
                     continue;
                 }
             };
-            self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
+            self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
+            self.verdicts.entry(address.clone()).or_default();
+            for target in routed.waiting {
+                if seen.insert(target.to_lowercase()) {
+                    self.run_program(&address, target).await;
+                }
+            }
             for target in routed.remote {
                 if !seen.insert(target.to_lowercase()) {
                     continue;
@@ -237,31 +288,79 @@ impl Pass<'_> {
             return;
         }
         let shown = recipient.original.clone().unwrap_or_else(|| recipient.address.clone());
-        let Pass { inner, config, id, sender, source, .. } = self;
-        let copies = tokio::task::block_in_place(|| {
-            let copy = |target: &MailboxTarget| {
-                let message = inner.message(sender, source, &shown, *id);
-                inner.submit(config, target, message, &shown, *id)
-            };
-            mailboxes.iter().map(copy).collect()
-        });
         let (single, address) = (mailboxes.len() == 1, &recipient.address);
-        let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
-        self.tried = true;
-        if left.is_empty() {
-            let arrived = (address.clone(), Action::Delivered);
-            self.verdicts.entry(address.clone()).or_default().arrived.push(arrived);
-        }
-        let tries_max = self.config.registry.services.smtp.max_tries;
-        let verdict = self.verdicts.entry(address.clone()).or_default();
-        for waiting in left {
-            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-            let target = if single { address.clone() } else { waiting.address };
-            match self.tries >= tries_max {
-                true => verdict.failures.push(Failure::tries_used_up(&target, tries_max)),
-                false => verdict.left.push(target),
+        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+        let name = |own: String| if single { address.clone() } else { own };
+        let Pass { inner, config, id, sender, source, .. } = self;
+        let letter = Letter { sender, recipient: &shown, id: *id, source, sent_on: self.forwarded };
+        let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
+        tokio::task::block_in_place(|| {
+            for target in &mailboxes {
+                match inner.place(config, target, letter) {
+                    Placed::UnderWay(copy) => copies.push(copy),
+                    Placed::SentOn => sent_on = true,
+                    Placed::PutOff(waiting) => left.push(waiting),
+                    Placed::Full => full.push(name(mailbox_address(config, target))),
+                }
             }
+        });
+        left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
+        self.tried = true;
+        self.sent |= sent_on;
+        if left.is_empty() && full.is_empty() {
+            self.delivered(address);
         }
+        self.failed(address, full.iter().map(|target| Failure::mailbox_full(target)));
+        for waiting in left {
+            self.left(address, name(waiting.address));
+        }
+    }
+
+    /// Gives the message to the program behind an alias. One that is not allowed is none of the message's tries: it waits until the
+    /// administrator allows it, however long that takes.
+    async fn run_program(&mut self, address: &str, target: String) {
+        let ended = match program::program_of(self.config, &target) {
+            Some(program) => {
+                let Pass { inner, config, source, .. } = self;
+                let time_max = inner.program_time_max;
+                program::run(config, &inner.store, &inner.ids, &program, source, time_max).await
+            }
+            None => Ended::NotAllowed("this alias leads to a program no more".to_owned()),
+        };
+        self.tried |= !matches!(ended, Ended::NotAllowed(_));
+        let (Ended::NotAllowed(why) | Ended::TryAgain(why) | Ended::Failed(why)) = &ended else {
+            self.sent = true;
+            self.delivered(address);
+            let (host, bytes) = (domain_of(&target), self.source.len());
+            let delivery = Delivery { host, recipient: &target, count: 1, sender: &self.sender, bytes };
+            return self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::LocalDelivery(delivery));
+        };
+        self.note(&target, why);
+        match ended {
+            Ended::Delivered => {}
+            Ended::NotAllowed(_) => self.verdicts.entry(address.to_owned()).or_default().left.push(target),
+            Ended::TryAgain(_) => self.left(address, target),
+            Ended::Failed(_) => self.failed(address, [Failure::undeliverable(&target)]),
+        }
+    }
+
+    /// The message is where the address leads, here.
+    fn delivered(&mut self, address: &str) {
+        let verdict = self.verdicts.entry(address.to_owned()).or_default();
+        verdict.arrived.push((address.to_owned(), Action::Delivered));
+    }
+
+    /// One of those that an address stands for waits for the next try, if there is one.
+    fn left(&mut self, address: &str, target: String) {
+        let tries_max = self.config.registry.services.smtp.max_tries;
+        match self.tries >= tries_max {
+            true => self.failed(address, [Failure::tries_used_up(&target, tries_max)]),
+            false => self.verdicts.entry(address.to_owned()).or_default().left.push(target),
+        }
+    }
+
+    fn failed(&mut self, address: &str, failures: impl IntoIterator<Item = Failure>) {
+        self.verdicts.entry(address.to_owned()).or_default().failures.extend(failures);
     }
 
     /// Sends the message to several domains at a time.
@@ -300,6 +399,9 @@ impl Pass<'_> {
     fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
+                self.inner.explain(self.config, self.id, || {
+                    format!("{domain} is not tried now: it did not answer a short while ago, or it is busy with others")
+                });
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
                 for (address, to) in pairs {
                     self.verdicts.entry(address).or_default().left.push(to.address);
@@ -339,7 +441,11 @@ impl Pass<'_> {
     }
 
     fn log_problem(&self, target: &str, problem: &Problem) {
-        let text = format!("{target}: {}", problem.lines.join(" / "));
+        self.note(target, &problem.lines.join(" / "));
+    }
+
+    fn note(&self, target: &str, why: &str) {
+        let text = format!("{target}: {why}");
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
 
@@ -437,6 +543,14 @@ fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<Stri
 fn refused(target: &str, why: &str) -> Failure {
     let failure = Failure::new(target, format!("undeliverable to {target} ({why})"));
     Failure { reply: vec![why.to_owned()], ..failure }
+}
+
+/// Where an address leads, for Verbose Logging.
+fn whereabouts(address: &str, routed: &Routed) -> String {
+    let mailboxes = routed.mailboxes.iter().map(|target| format!("{target:?}"));
+    let elsewhere = routed.remote.iter().chain(&routed.waiting).cloned();
+    let all: Vec<String> = mailboxes.chain(elsewhere).collect();
+    format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
 }
 
 /// The failure that a problem is: at once, or when the tries are used up.

@@ -7,8 +7,9 @@ use crate::session::testing::{user_files, write_tree};
 use crate::transport::remote::Route;
 use crate::transport::remote::client::Timeouts;
 use crate::transport::remote::resolver::{Exchanger, Resolver, Table};
+use crate::transport::testing::recipient;
 use crate::transport::trace::Origin;
-use crate::transport::{Arrival, Options, Recipient, Transport};
+use crate::transport::{Arrival, Options, Transport};
 use layout::disk::real::RealDisk;
 use layout::root::Root;
 use std::net::SocketAddr;
@@ -205,10 +206,7 @@ impl Ours {
             sender: sender.into(),
             utf8: false,
         };
-        let taken = |address: &&str| {
-            let here = self.transport.recipient(&config, address, true, 0);
-            here.unwrap_or_else(|_| Recipient::elsewhere(address))
-        };
+        let taken = |address: &&str| recipient(&self.transport, &config, address, true).unwrap();
         let recipients = recipients.iter().map(taken).collect();
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("Subject: x\r\n\r\n{body}").as_bytes());
@@ -261,7 +259,7 @@ impl Ours {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !holds() {
         assert!(began.elapsed() < LIMIT, "waited in vain for {what}");

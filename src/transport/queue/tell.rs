@@ -25,8 +25,8 @@ pub(super) enum Told {
 
 impl Pass<'_> {
     fn case(&self) -> Case<'_> {
-        let Pass { host, sender, dsn, utf8, source, .. } = self;
-        Case { host, sender, dsn, utf8: *utf8, source }
+        let Pass { id, host, sender, dsn, utf8, source, .. } = self;
+        Case { id: *id, host, sender, dsn, utf8: *utf8, source }
     }
 
     /// Tells the sender of those who were given up; the postmaster, if there is no sender; then root.
@@ -72,6 +72,8 @@ impl Pass<'_> {
                 let arrived = verdict.arrived.iter().filter(|(_, how)| *how == action);
                 all.extend(arrived.map(|(address, _)| (address.clone(), recipient.dsn.clone())));
             }
+            // A program and a mailbox of one alias are one recipient to the sender.
+            all.dedup();
             self.tell(action, &all);
         }
     }

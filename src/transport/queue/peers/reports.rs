@@ -74,13 +74,14 @@ async fn a_delay_is_told_once_and_not_too_early() {
         let records =
             "S<mike@example.org>\r\nkDELAY\r\nR<a@peer.example>\r\nkFAILURE\r\nR<b@peer.example>\r\n";
         let ours = with_pair(records, age, &[("peer.example", address)]).await;
+        if told {
+            until("the report", || ours.inbox("mike").contains("Delayed Mail")).await;
+            ours.logs("status=1").await;
+            until("the report's end", || ours.queued().len() == 1).await;
+        }
         ours.touch().await;
         ours.waiting("\nT2\r\n").await;
         until("the second try", || ours.log().matches("status=3").count() == 2).await;
-        if told {
-            until("the report", || ours.inbox("mike").contains("Delayed Mail")).await;
-            until("the report's end", || ours.log().contains("status=1")).await;
-        }
         let inbox = ours.inbox("mike");
         assert_eq!(inbox.matches("Action: delayed").count(), usize::from(told), "{inbox}");
         assert!(!inbox.contains("b@peer.example"), "{inbox}");

@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 /// What a server does after its reply to STARTTLS.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(in super::super) enum Tls {
+pub(in crate::transport::queue) enum Tls {
     /// A handshake with a certificate that is for another name, self-signed and long expired.
     #[default]
     Expired,
