@@ -5,7 +5,7 @@ mod support;
 
 use mail_parser::{MessageParser, MimeHeaders as _};
 use std::time::Duration;
-use support::client::{client, peer_python, scratch, succeed};
+use support::client::{client, python_with, scratch, succeed};
 use support::sample::{PRIMARY, SUZUKI};
 use support::server::{Ports, Server};
 use support::smtp::mail;
@@ -426,7 +426,7 @@ fn python_reads_what_members_get() {
 /// A signature over a post that the list does not change stays good, as dkimpy sees it; one over a changed subject does not.
 #[test]
 fn an_unchanged_post_keeps_its_signature() {
-    let Some(python) = peer_python("dkim") else { return };
+    let Some(python) = python_with("dkim") else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
     let call = |args: &[&std::ffi::OsStr]| {
         let mut command = std::process::Command::new(python.get_program());

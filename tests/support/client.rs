@@ -12,16 +12,16 @@ pub fn client(name: &str) -> Option<Command> {
 
 /// A Python that has flufl.bounce, the bounce parser of Mailman.
 pub fn bounce_parser() -> Option<Command> {
-    peer_python("flufl/bounce")
+    python_with("flufl.bounce")
 }
 
-/// The Python of `target/peers`, if it has this package.
-pub fn peer_python(package: &str) -> Option<Command> {
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
-    let has = |lib: std::fs::DirEntry| lib.path().join("site-packages").join(package).exists();
-    let mut libs = std::fs::read_dir(peers.join("lib")).into_iter().flatten().flatten();
-    let found = found_or_skipped(libs.any(has), &format!("{package} (in target/peers)"));
-    found.then(|| Command::new(peers.join("bin/python3")))
+/// A Python that has a module of `clients/requirements.txt`.
+pub fn python_with(module: &str) -> Option<Command> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/python3");
+    let mut import = Command::new(&python);
+    import.args(["-c", &format!("import {module}")]).stdout(Stdio::null()).stderr(Stdio::null());
+    let found = import.status().is_ok_and(|status| status.success());
+    found_or_skipped(found, &format!("{module} (in target/peers)")).then(|| Command::new(python))
 }
 
 /// Passes on whether something is there. In CI everything must be.

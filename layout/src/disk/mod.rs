@@ -220,6 +220,11 @@ pub fn replace(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<(
 
 /// Writes and syncs a new file, in place of a left-over one of that name.
 pub fn write_new(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<()> {
+    write_new_unsynced(disk, path, content)?.sync()
+}
+
+/// Writes a new file, in place of a left-over one of that name.
+pub fn write_new_unsynced(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<Box<dyn Handle>> {
     let handle = match disk.open(path, Open::CreateNew) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             disk.unlink(path)?;
@@ -228,7 +233,7 @@ pub fn write_new(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result
         other => other?,
     };
     handle.append(content)?;
-    handle.sync()
+    Ok(handle)
 }
 
 /// Files and directories that wait for the same sync.
