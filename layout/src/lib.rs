@@ -5,6 +5,7 @@ pub mod disk;
 pub mod group;
 pub mod index;
 pub mod limits;
+pub mod list;
 pub mod lock;
 pub mod logline;
 pub mod mailbox;

@@ -18,7 +18,7 @@ use layout::mailbox::{AppendJob, Appended, MailboxError, append_all};
 use layout::mbx::compose::NewMessage;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -136,14 +136,8 @@ fn store(disk: &dyn Disk, round: Vec<Job>, patience: Duration) -> Vec<Job> {
 
 /// One outcome per group, in their order. Mailboxes that a session works on count as locked.
 fn append(disk: &dyn Disk, groups: &[(Arc<Open>, Vec<Job>)]) -> Vec<Result<Vec<Appended>, MailboxError>> {
-    let mut held: Vec<Option<MutexGuard<'_, State>>> = Vec::new();
-    for (open, _) in groups {
-        held.push(match open.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        });
-    }
+    let mut held: Vec<Option<MutexGuard<'_, State>>> =
+        groups.iter().map(|(open, _)| open.try_state()).collect();
     let mut appends: Vec<AppendJob<'_>> = Vec::new();
     for ((_, jobs), state) in groups.iter().zip(&mut held) {
         if let Some(state) = state {

@@ -140,6 +140,10 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
+/// Sessions run on so many threads at least: small messages are read on them, and one that waits for the disk must not hold up
+/// the others.
+const WORKERS_MIN: usize = 4;
+
 /// Serves until told to stop.
 pub fn run(options: Options) -> Result<(), ServeError> {
     // What the logs are not the place for, or cannot take any more on a full disk. A program that has one already keeps it.
@@ -150,7 +154,9 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let (live, notes) = Live::start(&root)?;
     let listeners = (listen::bind(&options)?, listen::bind_log(&options)?);
     rights::give_up(&dir)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.max(WORKERS_MIN);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(serve(options, root, live, notes, listeners));
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome

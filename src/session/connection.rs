@@ -2,12 +2,13 @@
 //!
 //! Memory is taken only while bytes are there: an idle connection has no buffer of ours, a TLS one what the library needs.
 //!
-//! Protocol sessions are plain blocking code between two client commands: [`Connection::blocking`] gives them a writer, with
-//! backpressure from the client, inside `block_in_place`.
+//! What code that blocks on the disk answers gathers in memory ([`Connection::blocking`]); only async code sends it, so that a slow
+//! client costs no thread. Long answers are made in pieces, with [`Connection::flush_if_large`] between them.
 //!
 //! # Failure
 //! [`ReadError`]; a client that is too slow, sends too long a line or hangs up.
 
+use super::compression::Deflate;
 use crate::account::Ends;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, Write};
@@ -16,15 +17,14 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
-/// How much a blocking writer gathers before it writes.
-const GATHER: usize = 64 << 10;
+/// How much is gathered before it is sent.
+pub const GATHER: usize = 64 << 10;
 /// So much of the begin, and so much of the end, of what was answered to one command is kept for the log.
 const SAID_MAX: usize = 4 << 10;
 /// How long a client may take to accept a piece of our answer.
@@ -109,6 +109,7 @@ impl Stream {
 /// A connection.
 pub struct Connection {
     stream: Stream,
+    deflate: Option<Box<Deflate>>,
     /// Bytes that were read and not used yet, from `used` on.
     buffer: Vec<u8>,
     used: usize,
@@ -130,7 +131,8 @@ impl Connection {
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let stream = Stream::Plain(stream);
         let (buffer, answer) = (Vec::new(), Vec::new());
-        Ok(Connection { stream, buffer, used: 0, answer, said: None, said_from: 0, peer, local })
+        let (deflate, said) = (None, None);
+        Ok(Connection { stream, deflate, buffer, used: 0, answer, said, said_from: 0, peer, local })
     }
 
     /// The client's address.
@@ -200,6 +202,34 @@ impl Connection {
         }
     }
 
+    /// Sends what was answered and `answer`, and compresses everything from then on, in both directions (RFC 4978). `false`: too many
+    /// connections are compressed already, and nothing was sent.
+    pub async fn start_compression(&mut self, answer: &str) -> io::Result<bool> {
+        let Some(deflate) = Deflate::new(self.waiting().to_vec()) else { return Ok(false) };
+        self.answer(answer);
+        self.flush().await?;
+        self.discard_waiting();
+        self.deflate = Some(Box::new(deflate));
+        Ok(true)
+    }
+
+    /// Waits for bytes and unpacks them; 0 at the end of the stream.
+    async fn read(&mut self) -> io::Result<usize> {
+        let Some(deflate) = &mut self.deflate else { return self.stream.read(&mut self.buffer).await };
+        loop {
+            let unpacked = deflate.unpack(&mut self.buffer)?;
+            if unpacked > 0 {
+                return Ok(unpacked);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = Vec::new();
+            }
+            if self.stream.read(&mut deflate.packed).await? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+
     /// Bytes that came already and were not used yet.
     pub fn waiting(&self) -> &[u8] {
         &self.buffer[self.used..]
@@ -221,7 +251,7 @@ impl Connection {
             // The memory goes while nothing comes.
             self.buffer = Vec::new();
         }
-        match timeout(patience, self.stream.read(&mut self.buffer)).await {
+        match timeout(patience, self.read()).await {
             Err(_) => Err(ReadError::Slow),
             Ok(Ok(0)) => Err(ReadError::Closed),
             Ok(Ok(_)) => Ok(()),
@@ -282,21 +312,33 @@ impl Connection {
         if self.answer.is_empty() {
             return Ok(());
         }
-        let answer = std::mem::take(&mut self.answer);
+        let mut answer = std::mem::take(&mut self.answer);
         if let Some(said) = &mut self.said {
             keep_ends(said, answer.get(self.said_from..).unwrap_or_default());
         }
         self.said_from = 0;
+        if let Some(deflate) = &mut self.deflate {
+            answer = deflate.pack(&answer)?;
+        }
         match timeout(WRITE_PATIENCE, self.stream.write(&answer)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    /// A writer for blocking code, inside `block_in_place` only. What it holds goes out when 64 KiB are together, and by
-    /// [`Connection::flush`].
+    /// Sends what was answered if it is worth a system call.
+    pub async fn flush_if_large(&mut self) -> io::Result<()> {
+        if self.answer.len() >= GATHER { self.flush().await } else { Ok(()) }
+    }
+
+    /// What waits to be sent, for adding to it.
+    pub fn answering(&mut self) -> &mut Vec<u8> {
+        &mut self.answer
+    }
+
+    /// A writer for blocking code. What it is given goes out by [`Connection::flush`].
     pub fn blocking(&mut self) -> Blocking<'_> {
-        Blocking { connection: self, runtime: Handle::current() }
+        Blocking { answer: &mut self.answer }
     }
 
     /// Says goodbye to the other side.
@@ -319,24 +361,19 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }
 
-/// Writes to a connection from blocking code.
+/// Gathers an answer in blocking code.
 pub struct Blocking<'a> {
-    connection: &'a mut Connection,
-    runtime: Handle,
+    answer: &'a mut Vec<u8>,
 }
 
 impl Write for Blocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.connection.answer(bytes);
-        if self.connection.answer.len() >= GATHER {
-            self.flush()?;
-        }
+        self.answer.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Blocking { connection, runtime } = self;
-        runtime.block_on(connection.flush())
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every session works with: the [`Server`]'s parts, and the client's [`connection`].
 
+mod compression;
 pub mod connection;
 pub mod gate;
 pub mod network;

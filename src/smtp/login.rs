@@ -6,6 +6,7 @@
 use super::limits::Ticket;
 use super::reply::text;
 use super::{COMMAND_PATIENCE, Flow, Session};
+use crate::account::challenge::{challenge, name_and_digest};
 use crate::account::{Account, Accounts, LoginError, plain_login_allowed};
 use crate::config::Config;
 use crate::session::connection::{Connection, ReadError};
@@ -76,12 +77,10 @@ impl Session {
 
     /// AUTH CRAM-MD5 (RFC 2195).
     async fn cram_md5(&mut self, connection: &mut Connection, config: &Config) -> Result<Flow, ReadError> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
         let host = config.host_name(connection.local_ip());
-        let challenge = format!("<{:032x}@{host}>", u128::from_le_bytes(random));
+        let challenge = challenge(host).map_err(std::io::Error::other)?;
         let answer = exchange(connection, &BASE64.encode(&challenge), None).await?;
-        let Some((name, digest)) = answer.as_deref().and_then(cram_md5_answer) else {
+        let Some((name, digest)) = answer.as_deref().and_then(name_and_digest) else {
             self.refuse(connection, text::BASE64);
             return Ok(Flow::Go);
         };
@@ -152,14 +151,6 @@ async fn exchange(
         }
     };
     Ok(BASE64.decode(answer).ok())
-}
-
-/// Name and digest of a CRAM-MD5 answer: the name, a blank, 32 hexadecimal digits.
-fn cram_md5_answer(bytes: &[u8]) -> Option<(String, [u8; 16])> {
-    let (name, digest) = std::str::from_utf8(bytes).ok()?.trim_end().rsplit_once(' ')?;
-    let hexadecimal = digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-    let digest = u128::from_str_radix(digest, 16).ok().filter(|_| hexadecimal)?;
-    Some((name.to_owned(), digest.to_be_bytes()))
 }
 
 /// Name and password of SASL PLAIN (RFC 4616); an authorization name must be the same user or empty.

@@ -8,9 +8,12 @@ use super::deliver::{Copy, Letter, Placed, key};
 use super::disposition::{Before, Examination};
 use super::incoming::Incoming;
 use super::notice::Case;
+use super::route::{ListRole, ListTarget, Routed};
 use super::trace::{HOPS_MAX, Origin, hops};
 use super::{Arrival, Inner, Recipient, Refusal, Waiting, remote, windows_path};
 use crate::config::Config;
+use crate::lists::list::List;
+use crate::lists::post::{Outcome as Judged, Refused as ListRefused, judge};
 use layout::limits::MESSAGE_MAX;
 use layout::logline::{Event, Status, Tag};
 use layout::mbx::compose::Source;
@@ -154,7 +157,7 @@ impl Inner {
             for target in &recipient.routed.mailboxes {
                 if seen.insert(key(target)) {
                     match self.place(config, target, letter) {
-                        Placed::UnderWay(copy) => begun.copies.push(copy),
+                        Placed::UnderWay(copy) => begun.copies.push(*copy),
                         Placed::SentOn => begun.discarded = true,
                         Placed::PutOff(waiting) => begun.waiting.push(waiting),
                         Placed::Full => {
@@ -166,7 +169,19 @@ impl Inner {
                 }
             }
             begun.discarded |= recipient.routed.discarded;
-            for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
+            if let Some(refused) = self.refused_by_list(config, arrival, recipient, source) {
+                match (refused, arrival.recipients.len()) {
+                    (ListRefused::Killed, 2..) => begun.discarded = true,
+                    _ => {
+                        let failure = Failure::post(&recipient.address, refused);
+                        begun.refuse(recipient, Refusal::Post(refused), failure);
+                    }
+                }
+                continue;
+            }
+            let lists: Vec<String> = recipient.routed.lists.iter().map(ListTarget::address).collect();
+            let Routed { remote, waiting, .. } = &recipient.routed;
+            for address in remote.iter().chain(&lists).chain(waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
                     let dsn = recipient.dsn.clone();
@@ -175,6 +190,29 @@ impl Inner {
             }
         }
         begun
+    }
+
+    /// A post that its list would send back is refused while its sender is there to hear it.
+    fn refused_by_list(
+        &self,
+        config: &Config,
+        arrival: &Arrival,
+        recipient: &Recipient,
+        source: &Source,
+    ) -> Option<ListRefused> {
+        let [ListTarget { domain, list, role: ListRole::Post }] = recipient.routed.lists.as_slice() else {
+            return None;
+        };
+        let Routed { mailboxes, remote, waiting, .. } = &recipient.routed;
+        if !mailboxes.is_empty() || !remote.is_empty() || !waiting.is_empty() {
+            return None;
+        }
+        // What cannot be read now is judged again when the post has its turn.
+        let list = List::find(config, config.local_domain(domain)?, list).ok()??;
+        match judge(&list, &source.head().ok()?, source.len(), &arrival.origin.sender) {
+            Ok(Judged::Refused(refused)) => Some(refused),
+            _ => None,
+        }
     }
 
     /// The largest message that the domain of an address takes.

@@ -5,9 +5,11 @@
 
 use super::disposition::{Before, Disposition, Examination, Ruled, disposition};
 use super::route::MailboxTarget;
-use super::{Inner, Waiting, answer, windows_path};
+use super::{Inner, Waiting, windows_path};
 use crate::config::Config;
 use crate::mailbox::commit::Outcome;
+use crate::message::charset::UTF8;
+use crate::message::encode::header_text;
 use layout::index::journal::Token;
 use layout::limits::RETURNABLE_MAILBOX_MAX;
 use layout::logline::{Delivery, Event, Tag};
@@ -52,7 +54,7 @@ pub(super) struct Letter<'a> {
 
 /// What was done with a message for one mailbox.
 pub(super) enum Placed {
-    UnderWay(Copy),
+    UnderWay(Box<Copy>),
     /// It goes somewhere else, or nowhere, as the mailbox's settings want it.
     SentOn,
     Full,
@@ -89,7 +91,7 @@ impl Inner {
         let Letter { sender, recipient, id, source, .. } = letter;
         let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
         let rule = rule.filter(|_| !config.registry.global.block_rule_header);
-        let rule = rule.map(|rule| answer::encoded_text(&rule.hit.header));
+        let rule = rule.map(|rule| header_text(&rule.hit.header, UTF8, "X-IMail-Rule: ".len()));
         let message = NewMessage {
             source: source.clone(),
             sender: sender.to_owned(),
@@ -108,7 +110,7 @@ impl Inner {
             (mailbox.is_of_user_of(routed) && self.answers_mail(config, &mailbox)).then(|| source.clone());
         let answer = self.hub.append(open, message, Some(token(&mailbox, id)), size_max);
         let (routed, address) = (routed.clone(), recipient.to_owned());
-        Placed::UnderWay(Copy { routed, mailbox, address, answered, answer })
+        Placed::UnderWay(Box::new(Copy { routed, mailbox, address, answered, answer }))
     }
 
     /// Sends a message on to those whom rules or settings name. Whatever is not stored leaves a line in the log.
@@ -220,7 +222,7 @@ impl Inner {
 
 /// What the sender wants to be told of a recipient that took another's place: a mailbox here stands for success.
 fn of_forward(dsn: &Dsn) -> Dsn {
-    let notify = dsn.notify.clone().map(|notify| Notify { success: false, ..notify });
+    let notify = dsn.notify.map(|notify| Notify { success: false, ..notify });
     Dsn { notify, original: dsn.original.clone(), delay_told: false }
 }
 

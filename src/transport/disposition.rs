@@ -2,8 +2,8 @@
 //! comes to. A decision with no effect.
 //!
 //! The rules of the domain come first; if one of them matches, the user's are not looked at (IMail 7 guide, "processing order"). Only mail for
-//! the INBOX is subject to rules: an address that names a mailbox has decided already (not known; chosen). What a rule of somebody else sent here meets no rules again
-//! (letter `Z` of the Q file).
+//! the INBOX is subject to rules: an address that names a mailbox which is there has decided already (not known; chosen). What a rule sent here
+//! meets no rules again (letter `Z` of the Q file).
 //!
 //! In the rules of a domain `user-mailbox` is a mailbox of that user (IMail 8.2 help); in a user's own it is only if the user is the same, since nobody
 //! may write into the mailboxes of others. A mailbox that a rule names is made if it is missing, up to [`MAILBOXES_MAX`](super::route::MAILBOXES_MAX).

@@ -10,9 +10,11 @@ mod accept;
 pub mod answer;
 pub mod bounce;
 mod deliver;
+mod digests;
 pub mod disposition;
 pub mod etrn;
 pub mod incoming;
+mod mailing;
 mod notice;
 pub mod program;
 pub mod queue;
@@ -25,13 +27,16 @@ mod testing;
 pub mod trace;
 
 use crate::config::{Config, Live};
+use crate::lists::dmarc::Policies;
+use crate::lists::post::Refused as ListRefused;
 use crate::logs::Log;
 use crate::mailbox::Hub;
 use crate::rules::Rules;
 use crate::transport::trace::Origin;
 use accept::Refused;
-use deliver::{Letter, Placed, key, mailbox_address, token};
+use deliver::{key, mailbox_address, token};
 use incoming::Incoming;
+use layout::list::change::Changes;
 use layout::logline::{Event, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
@@ -67,6 +72,10 @@ struct Inner {
     rules: Rules,
     /// Automatic answers given so far.
     answers: answer::Memory,
+    /// What was changed in the files of lists.
+    list_changes: Changes,
+    /// What authors' domains want of lists.
+    policies: Policies,
     /// When domains were asked for.
     requests: etrn::Requests,
     remote: Remote,
@@ -130,6 +139,8 @@ pub enum Refusal {
     MailboxFull(String),
     /// It went around in circles.
     Hops,
+    /// The list does not take this post.
+    Post(ListRefused),
     /// It could not be stored; the sender is to come again.
     NotStored,
 }
@@ -166,12 +177,15 @@ impl Transport {
             ids,
             rules: Rules::default(),
             answers: answer::Memory::default(),
+            list_changes: Changes::default(),
+            policies: Policies::default(),
             requests: etrn::Requests::default(),
             remote,
             program_time_max,
             new_items,
         });
         if with_queue {
+            tokio::spawn(digests::run(inner.clone()));
             tokio::spawn(queue::run(inner.clone(), incoming, look_every));
         }
         Ok(Transport { inner })

@@ -49,36 +49,51 @@ pub struct Usage {
 impl Limits {
     /// The limits of the user whose mailbox this is.
     pub fn of(config: &Config, target: &MailboxTarget) -> Limits {
-        let limits = config.registry.domain_by_name(&target.domain).and_then(|domain| {
-            let user = domain.user(&target.user)?;
+        Limits::of_user(config, &target.domain, &target.user)
+    }
+
+    /// The limits of a user.
+    pub fn of_user(config: &Config, domain: &str, user: &str) -> Limits {
+        let limits = config.registry.domain_by_name(domain).and_then(|domain| {
+            let user = domain.user(user)?;
             Some(Limits { bytes: domain.max_size_of(user), messages: domain.max_msgs_of(user) })
         });
         limits.unwrap_or_default()
     }
 
-    /// Is there room for one more message of this many bytes?
-    pub fn have_room(self, usage: Usage, bytes: u64) -> bool {
+    /// Is there room for `more` beside what is there?
+    pub fn have_room(self, usage: Usage, more: Usage) -> bool {
         let fits = |limit: u64, sum: u64| limit == 0 || sum <= limit;
-        fits(self.bytes, usage.bytes.saturating_add(bytes))
-            && fits(self.messages, usage.messages.saturating_add(1))
+        fits(self.bytes, usage.bytes.saturating_add(more.bytes))
+            && fits(self.messages, usage.messages.saturating_add(more.messages))
     }
 }
 
 /// Is there room in the user's mailboxes for one more message of this many bytes? Reads the mailboxes only if it has to: where the files
 /// are short enough as they are, nobody needs to know what in them was removed.
 pub fn has_room(disk: &dyn Disk, hub: &Hub, dir: &UserDir, limits: Limits, bytes: u64) -> bool {
+    has_room_for(disk, hub, dir, limits, Usage { bytes, messages: 1 })
+}
+
+/// Is there room for so much more in the user's mailboxes? As [`has_room`].
+pub fn has_room_for(disk: &dyn Disk, hub: &Hub, dir: &UserDir, limits: Limits, more: Usage) -> bool {
     if limits == Limits::default() {
         return true;
     }
     let Ok(all) = dir.mailboxes() else { return true };
     if limits.messages == 0 {
         let lengths = all.iter().filter_map(|found| Some(disk.stat(&found.file).ok()?.0.size));
-        if limits.have_room(Usage { bytes: lengths.sum(), messages: 0 }, bytes) {
+        if limits.have_room(Usage { bytes: lengths.sum(), messages: 0 }, more) {
             return true;
         }
     }
+    limits.have_room(usage(hub, dir), more)
+}
+
+/// What a user's mailboxes hold.
+pub fn usage(hub: &Hub, dir: &UserDir) -> Usage {
     let mut usage = Usage::default();
-    for found in all {
+    for found in dir.mailboxes().unwrap_or_default() {
         hub.open(dir, &found.name).with(|mailbox| {
             if mailbox.refresh(PATIENCE).is_ok() {
                 usage.bytes += mailbox.live_bytes();
@@ -86,7 +101,7 @@ pub fn has_room(disk: &dyn Disk, hub: &Hub, dir: &UserDir, limits: Limits, bytes
             }
         });
     }
-    limits.have_room(usage, bytes)
+    usage
 }
 
 impl Inner {
@@ -120,7 +135,10 @@ impl Inner {
         bytes: u64,
     ) -> Result<(), Refusal> {
         let routed = &recipient.routed;
-        let others = !routed.remote.is_empty() || !routed.waiting.is_empty() || routed.discarded;
+        let others = !routed.remote.is_empty()
+            || !routed.waiting.is_empty()
+            || !routed.lists.is_empty()
+            || routed.discarded;
         // A message has at least one byte.
         let bytes = bytes.max(1);
         if others || routed.mailboxes.iter().any(|target| self.has_room(config, target, bytes)) {
@@ -170,7 +188,7 @@ mod tests {
             (1, 1, 1, false),
         ] {
             assert_eq!(
-                Limits { bytes, messages }.have_room(usage, adding),
+                Limits { bytes, messages }.have_room(usage, Usage { bytes: adding, messages: 1 }),
                 room,
                 "{bytes} {messages} {adding}"
             );

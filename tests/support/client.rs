@@ -12,8 +12,16 @@ pub fn client(name: &str) -> Option<Command> {
 
 /// A Python that has flufl.bounce, the bounce parser of Mailman.
 pub fn bounce_parser() -> Option<Command> {
+    python_with("flufl.bounce")
+}
+
+/// A Python that has a module of `clients/requirements.txt`.
+pub fn python_with(module: &str) -> Option<Command> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/python3");
-    found_or_skipped(python.exists(), "flufl.bounce (in target/peers)").then(|| Command::new(python))
+    let mut import = Command::new(&python);
+    import.args(["-c", &format!("import {module}")]).stdout(Stdio::null()).stderr(Stdio::null());
+    let found = import.status().is_ok_and(|status| status.success());
+    found_or_skipped(found, &format!("{module} (in target/peers)")).then(|| Command::new(python))
 }
 
 /// Passes on whether something is there. In CI everything must be.

@@ -34,6 +34,22 @@ impl Wire {
         self.writer.write_all(bytes).expect("the server takes what is sent");
     }
 
+    /// Sends bytes to a server that may be gone, and reads lines up to one that begins like this; `None` if it is gone.
+    pub fn try_ask(&mut self, bytes: &[u8], last: &str) -> Option<Vec<Vec<u8>>> {
+        self.writer.write_all(bytes).ok()?;
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            self.reader.read_until(b'\n', &mut line).ok()?;
+            line.truncate(line.strip_suffix(b"\r\n")?.len());
+            let is_last = line.starts_with(last.as_bytes());
+            lines.push(line);
+            if is_last {
+                return Some(lines);
+            }
+        }
+    }
+
     /// Reads one line; its CRLF is checked and taken off. An empty answer means that the
     /// server has closed the connection.
     #[track_caller]

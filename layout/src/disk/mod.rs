@@ -98,6 +98,11 @@ pub trait Disk: Send + Sync {
     fn stat(&self, path: &TreePath) -> io::Result<(Stamp, Kind)>;
     /// Moves an entry, replacing what is there.
     fn rename(&self, from: &TreePath, to: &TreePath) -> io::Result<()>;
+    /// Lets two files change places at once, so that what stood at `to` is not lost but stands at `from` afterwards. Where that cannot be
+    /// done it is a [`Disk::rename`], and the answer is `false`.
+    fn exchange(&self, from: &TreePath, to: &TreePath) -> io::Result<bool> {
+        self.rename(from, to).map(|()| false)
+    }
     /// Gives a file a second name.
     fn link(&self, from: &TreePath, to: &TreePath) -> io::Result<()>;
     /// Removes a file's name.
@@ -215,6 +220,11 @@ pub fn replace(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<(
 
 /// Writes and syncs a new file, in place of a left-over one of that name.
 pub fn write_new(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<()> {
+    write_new_unsynced(disk, path, content)?.sync()
+}
+
+/// Writes a new file, in place of a left-over one of that name.
+pub fn write_new_unsynced(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<Box<dyn Handle>> {
     let handle = match disk.open(path, Open::CreateNew) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             disk.unlink(path)?;
@@ -223,7 +233,7 @@ pub fn write_new(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result
         other => other?,
     };
     handle.append(content)?;
-    handle.sync()
+    Ok(handle)
 }
 
 /// Files and directories that wait for the same sync.

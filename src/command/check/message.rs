@@ -8,7 +8,7 @@ use crate::rules::{Hit, Rules};
 use crate::smtp::reply;
 use crate::transport::Refusal;
 use crate::transport::disposition::{Before, Disposition, Examination, Level, disposition};
-use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
+use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
 use layout::mbx::compose::Source;
 use layout::path::TreePath;
 use layout::registry::model::Domain;
@@ -50,6 +50,7 @@ enum Goes {
     SentOn,
     Discarded,
     Elsewhere,
+    List,
     Program,
     Nowhere,
 }
@@ -62,6 +63,7 @@ impl Goes {
             Goes::SentOn => ("sent_on", "sent on to"),
             Goes::Discarded => ("discarded", "thrown away"),
             Goes::Elsewhere => ("elsewhere", "to another server"),
+            Goes::List => ("list", "to the mailing list or the list server"),
             Goes::Program => ("program", "to the program of this alias"),
             Goes::Nowhere => ("nowhere", "not delivered:"),
         }
@@ -121,6 +123,8 @@ impl Finder<'_> {
         for address in &routed.remote {
             steps.push(self.elsewhere(address)?);
         }
+        let lists = routed.lists.iter().map(ListTarget::address);
+        steps.extend(lists.map(|list| Step::new(&list, Goes::List, Vec::new())));
         steps.extend(routed.waiting.iter().map(|address| Step::new(address, Goes::Program, Vec::new())));
         steps.extend(routed.discarded.then(|| Step::new(recipient, Goes::Discarded, Vec::new())));
         steps.extend(routed.lost.iter().map(|why| Step::new(recipient, Goes::Nowhere, vec![why.clone()])));
