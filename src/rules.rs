@@ -55,10 +55,7 @@ impl Rules {
 
 /// The first of these rules that matches.
 pub fn first_of(lines: &[Line], message: &Examined) -> Option<Hit> {
-    lines.iter().find_map(|line| match line {
-        Line::Rule(rule) => matches(rule, message),
-        Line::Odd { .. } => None,
-    })
+    lines.iter().filter_map(Line::rule).find_map(|rule| matches(rule, message))
 }
 
 /// Reads a rules file with the `.rul` files that it names: beside it, else in the IMail directory (help and Japanese help differ).

@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::Value;
+use support::sample::SUZUKI;
 use support::server::Server;
 use support::smtp::mail;
 use support::tree::Tree;
@@ -11,6 +12,7 @@ use support::{EDIT_LIMIT, Run, run, wait_for};
 
 const MIKE: &str = "mike@mail.example.jp";
 const ANN: &str = "ann@example.org";
+const BOB: &str = "bob@example.org";
 
 /// What the rules of the sample decide, by the text of a message and its recipient.
 fn cases() -> Vec<(String, &'static str, &'static str)> {
@@ -106,10 +108,51 @@ fn japanese_rules() {
     for name in ["&j,dg0TDhMPww6w-", "&XoNUSg-"] {
         assert_eq!(imap.examine(name), 1, "{name}");
         let text = String::from_utf8_lossy(&imap.body(1)).into_owned();
-        let field = text.lines().find(|line| line.starts_with("X-IMail-Rule: =?utf-8?B?")).unwrap();
+        let field = text.lines().find(|line| line.starts_with("X-IMail-Rule: =?UTF-8?B?")).unwrap();
         assert!(field.is_ascii(), "{field}");
     }
     imap.logout();
+}
+
+/// The rules of a list come before the list.
+#[test]
+fn rules_of_a_list() {
+    const LIST: &str = "news@mail.example.jp";
+    let tree = Tree::quiet();
+    let rules = String::from_utf8(tree.read("Lists/news/rules.ima")).unwrap();
+    let more = "S~to mike:mike-posts\r\nS~to ann:ann@example.org\r\nS~to a box:box\r\n";
+    std::fs::write(tree.path("Lists/news/rules.ima"), rules + more).unwrap();
+    std::fs::write(tree.path("Lists/news/list.ini"), "AllowPostingBy=Anyone\n").unwrap();
+    std::fs::write(tree.path("Lists/news/users.lst"), "suzuki@mail.example.jp\r\n").unwrap();
+    for (subject, goes, to) in [
+        ("a [huge] file", "discarded", ""),
+        ("to mike", "sent_on", "mike-posts@mail.example.jp"),
+        ("to ann", "sent_on", "ann@example.org"),
+        ("to a box", "list", ""),
+    ] {
+        let found = about(&tree, &mail(subject), &["--rcpt", LIST]);
+        let first = found[0]["to"][0].as_str().unwrap_or_default();
+        assert_eq!((found[0]["goes"].as_str().unwrap(), first), (goes, to), "{subject}");
+    }
+    let out = check(&tree, &[]).expect_code(1).out;
+    assert!(out.contains("line 4 is not applied: lists have no mailboxes"), "{out}");
+    let server = Server::start(&tree);
+    let mut smtp = server.smtp();
+    for subject in ["a [huge] file", "to mike", "to ann", "to a box"] {
+        smtp.deliver(BOB, &[LIST], &mail(subject));
+    }
+    smtp.quit();
+    server.wait_for_mail("suzuki", SUZUKI, "to a box");
+    let sent = server.wait_for_mail("ann@example.org", "lovely99", "to ann");
+    assert!(!String::from_utf8_lossy(&sent).contains("List-Id"), "it is sent on as it came");
+    wait_for("the post for mike", EDIT_LIMIT, || {
+        tree.root().join("users/mike/posts.mbx").exists().then_some(())
+    });
+    let subjects = server.pop3("suzuki", SUZUKI).subjects();
+    assert!(
+        !subjects.iter().any(|subject| subject.contains("huge") || subject.contains("mike")),
+        "{subjects:?}"
+    );
 }
 
 fn check(tree: &Tree, more: &[&str]) -> Run {

@@ -26,7 +26,7 @@ use layout::limits::SETTINGS_FILE_MAX;
 use layout::mbx::compose::Source;
 use layout::name::MailboxName;
 use layout::path::TreePath;
-use layout::registry::model::Domain;
+use layout::registry::model::{Domain, User};
 use layout::registry::same_name;
 use layout::rules::{EXAMINED_MAX, INBOUND, OUTBOUND, Target};
 use layout::user::forward::Forward;
@@ -121,6 +121,27 @@ impl Examination {
         Ok(found)
     }
 
+    /// The rule of a mailing list for a post, and the address that the post goes to instead of to the members; `None` is nowhere. Lists have no
+    /// mailboxes, so a rule that names one which is no user's leaves the post to the list.
+    pub fn of_list(
+        &self,
+        config: &Config,
+        rules: &Rules,
+        domain: &Domain,
+        dir: &TreePath,
+    ) -> io::Result<Option<(Hit, Option<String>)>> {
+        let Some(hit) = self.first(config, rules, dir, INBOUND)? else { return Ok(None) };
+        let to = match &hit.target {
+            Target::Discard => None,
+            Target::Forward(address) => Some(address.clone()),
+            Target::Mailbox(name) => match user_of(config, domain, &name.text()) {
+                Some(_) => Some(format!("{}@{}", name.text(), domain.name)),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some((hit, to)))
+    }
+
     /// The rule for mail that leaves, in the file of its sender's domain; virtual domains have the primary's (IMail 11 help, "outbound rules").
     ///
     /// Answers with the directory of the file, too.
@@ -178,6 +199,12 @@ fn matching(
     Ok(hit.map(|hit| Ruled { level: Level::User, dir: dir.clone(), hit }))
 }
 
+/// The user and the mailbox that a name of the form `user-mailbox` means.
+pub fn user_of<'a, 'n>(config: &Config, domain: &'a Domain, name: &'n str) -> Option<(&'a User, &'n str)> {
+    let (id, mailbox) = name.rsplit_once(config.registry.global.mailbox_split_char)?;
+    Some((domain.user(id)?, mailbox))
+}
+
 /// Where a rule wants a message.
 enum Place {
     Mailbox(MailboxTarget),
@@ -210,13 +237,12 @@ impl Ruled {
         name: &MailboxName,
     ) -> Option<Option<MailboxTarget>> {
         let text = name.text();
-        let (id, mailbox) = text.rsplit_once(config.registry.global.mailbox_split_char)?;
         let domain = config.local_domain(&target.domain)?;
-        let user = domain.user(id)?;
+        let (user, mailbox) = user_of(config, domain, &text)?;
         if self.level == Level::User && !same_name(&user.id, &target.user) {
             return None;
         }
-        let dir = config.user_dir(domain, id)?;
+        let dir = config.user_dir(domain, &user.id)?;
         if mailbox.eq_ignore_ascii_case(DISCARD) {
             return Some(None);
         }

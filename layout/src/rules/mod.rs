@@ -133,6 +133,16 @@ pub enum Line {
     },
 }
 
+impl Line {
+    /// The rule, if it is one.
+    pub fn rule(&self) -> Option<&Rule> {
+        match self {
+            Line::Rule(rule) => Some(rule),
+            Line::Odd { .. } => None,
+        }
+    }
+}
+
 /// Why a line is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {

@@ -4,11 +4,12 @@
 
 use super::super::{CommandError, read_begin};
 use crate::config::Config;
+use crate::lists::list::List;
 use crate::rules::{Hit, Rules};
 use crate::smtp::reply;
 use crate::transport::Refusal;
 use crate::transport::disposition::{Before, Disposition, Examination, Level, disposition};
-use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
+use crate::transport::route::{ListRole, ListTarget, MailboxTarget, Routed, Unroutable, route};
 use layout::mbx::compose::Source;
 use layout::path::TreePath;
 use layout::registry::model::Domain;
@@ -123,8 +124,9 @@ impl Finder<'_> {
         for address in &routed.remote {
             steps.push(self.elsewhere(address)?);
         }
-        let lists = routed.lists.iter().map(ListTarget::address);
-        steps.extend(lists.map(|list| Step::new(&list, Goes::List, Vec::new())));
+        for list in &routed.lists {
+            steps.push(self.of_list(list)?);
+        }
         steps.extend(routed.waiting.iter().map(|address| Step::new(address, Goes::Program, Vec::new())));
         steps.extend(routed.discarded.then(|| Step::new(recipient, Goes::Discarded, Vec::new())));
         steps.extend(routed.lost.iter().map(|why| Step::new(recipient, Goes::Nowhere, vec![why.clone()])));
@@ -152,6 +154,20 @@ impl Finder<'_> {
             first.rule = Some(self.matched(level, &rule.dir, INBOUND, rule.hit));
         }
         steps
+    }
+
+    fn of_list(&self, list: &ListTarget) -> std::io::Result<Step> {
+        let posted = Step::new(&list.address(), Goes::List, Vec::new());
+        let domain = self.config.local_domain(&list.domain).filter(|_| list.role == ListRole::Post);
+        let Some(domain) = domain else { return Ok(posted) };
+        let Some(found) = List::find(self.config, domain, &list.list)? else { return Ok(posted) };
+        let dir = found.dir.path();
+        let Some((hit, to)) = self.message.of_list(self.config, &self.rules, domain, dir)? else {
+            return Ok(posted);
+        };
+        let goes = if to.is_some() { Goes::SentOn } else { Goes::Discarded };
+        let rule = Some(self.matched("list", dir, INBOUND, hit));
+        Ok(Step { goes, to: to.into_iter().collect(), rule, ..posted })
     }
 
     fn elsewhere(&self, address: &str) -> std::io::Result<Step> {

@@ -92,7 +92,7 @@ pub(super) struct Pass<'a> {
     pub(super) utf8: bool,
     pub(super) source: Source,
     /// The same, for rules.
-    message: Examination,
+    pub(super) message: Examination,
     /// How long the message has been in the spool.
     pub(super) waited: Duration,
     /// The number of this try.
