@@ -223,14 +223,18 @@ fn check_says_it_to_people() {
 #[test]
 fn check_lists_lines_that_are_not_understood() {
     let tree = Tree::quiet();
-    std::fs::write(tree.path("users/mike/rules.ima"), "S~a:box\r\nnonsense\r\nS~(:box\r\n").unwrap();
+    let rules = "S~a:box\r\nnonsense\r\nS~(:box\r\nS~b:gone@example.org\r\nS~c:ann@example.org\r\n";
+    std::fs::write(tree.path("users/mike/rules.ima"), rules).unwrap();
+    std::fs::write(tree.path("users/mike").join("box.fwd"), "ann@example.org,ghost@example.org").unwrap();
     std::fs::write(tree.path("orules.ima"), "S~a:box\r\n").unwrap();
     let out = check(&tree, &[]).expect_code(1).out;
     let lines: Vec<&str> = out.lines().filter(|line| line.starts_with("rule: ")).collect();
-    assert_eq!(lines.len(), 3, "{out}");
+    assert_eq!(lines.len(), 4, "{out}");
+    assert!(out.contains("box.fwd: forwards to ghost@example.org, which does not exist"), "{out}");
     for (file, part) in [
         ("users/mike/rules.ima", "line 2 is not understood and not applied: a condition is expected"),
         ("users/mike/rules.ima", "line 3 is not understood and not applied: the text is no pattern"),
+        ("users/mike/rules.ima", "line 4 sends mail to gone@example.org, which does not exist"),
         ("orules.ima", "line 1 is not understood and not applied: an outbound rule sends mail to an address"),
     ] {
         assert!(lines.iter().any(|line| line.contains(file) && line.contains(part)), "{part}:\n{out}");

@@ -21,6 +21,9 @@ const CATCH_ALL: &str = "nobody";
 /// A target in `forward.ima` that throws the mail away.
 const DISCARD: &str = "nul";
 
+/// The end of the name of a file that forwards a mailbox.
+const MAILBOX_FORWARD: &str = ".fwd";
+
 /// A name that mail can be sent on from. The names are in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Node {
@@ -67,6 +70,7 @@ pub(super) fn check(tree: &Tree<'_>, report: &mut Report) {
         }
         for (id, dir) in tree.user_dirs(domain) {
             forward(tree, domain, id.as_str(), &dir, &mut edges, report);
+            mailbox_forwards(tree, domain, &dir, report);
         }
     }
     loops(&edges, report);
@@ -127,6 +131,27 @@ fn forward(
                 report.finding(Area::User, text);
             }
             Target::Elsewhere | Target::List => {}
+        }
+    }
+}
+
+/// The `<mailbox>.fwd` files of a user: targets that do not exist.
+fn mailbox_forwards(tree: &Tree<'_>, domain: &Domain, dir: &UserDir, report: &mut Report) {
+    let entries = tree.root.disk().list(dir.path()).unwrap_or_default();
+    let names = entries.iter().filter_map(|entry| entry.name.to_str());
+    for name in names.filter(|name| name.to_lowercase().ends_with(MAILBOX_FORWARD)) {
+        let file = tree.root.find(dir.path(), name);
+        let forward = match tree.root.disk().read(&file, SETTINGS_FILE_MAX) {
+            Ok(bytes) => Forward::parse(&bytes, tree.registry.global.code_page).0,
+            Err(error) => {
+                report.finding(Area::User, format!("{file}: {error}"));
+                continue;
+            }
+        };
+        for address in forward.targets.iter().filter(|address| !DISCARD.eq_ignore_ascii_case(address)) {
+            if target(tree, domain, address, None) == Target::Unknown {
+                report.finding(Area::User, format!("{file}: forwards to {address}, which does not exist"));
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Rules files: lines that are not understood. Delivery passes over them, so mail that they are for stays in the INBOX.
+//! Rules files: lines that are not understood, and that send mail to nobody. Delivery passes over the first, so their mail stays in the INBOX.
 
 use super::super::survey::Tree;
+use super::addresses::{Target as Leads, target};
 use super::{Area, Report};
 use crate::config::Config;
 use crate::rules::Rules;
@@ -8,7 +9,7 @@ use crate::transport::disposition;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::path::TreePath;
 use layout::registry::model::Domain;
-use layout::rules::{INBOUND, Line, OUTBOUND, Target};
+use layout::rules::{INBOUND, Line, OUTBOUND, Rule, Target};
 use std::collections::HashSet;
 
 pub(super) fn check(tree: &Tree<'_>, config: &Config, report: &mut Report) {
@@ -24,22 +25,34 @@ pub(super) fn check(tree: &Tree<'_>, config: &Config, report: &mut Report) {
         for (dir, name) in dirs {
             // Domains can share a directory.
             if seen.insert((dir.clone(), name)) {
-                file(tree, config, &dir, name, report);
+                file(tree, config, domain, (&dir, name), report);
             }
         }
     }
 }
 
-fn file(tree: &Tree<'_>, config: &Config, dir: &TreePath, name: &str, report: &mut Report) {
+fn file(
+    tree: &Tree<'_>,
+    config: &Config,
+    domain: &Domain,
+    (dir, name): (&TreePath, &str),
+    report: &mut Report,
+) {
     let Some(path) = tree.root.file_in(dir, name) else { return };
     if let Err(error) = tree.root.disk().read(&path, SETTINGS_FILE_MAX) {
         return report.finding(Area::Rule, format!("{path}: {error}, so none of its rules is applied"));
     }
     for line in Rules::default().of(config, dir, name).iter() {
-        if let Line::Odd { number, why } = line {
-            let text = format!("{path}: line {number} is not understood and not applied: {why}");
-            report.finding(Area::Rule, text);
-        }
+        let (number, text) = match line {
+            Line::Odd { number, why } => (number, format!("is not understood and not applied: {why}")),
+            Line::Rule(Rule { number, target: Target::Forward(address), .. })
+                if target(tree, domain, address, None) == Leads::Unknown =>
+            {
+                (number, format!("sends mail to {address}, which does not exist"))
+            }
+            Line::Rule(_) => continue,
+        };
+        report.finding(Area::Rule, format!("{path}: line {number} {text}"));
     }
 }
 
