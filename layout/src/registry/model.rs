@@ -122,7 +122,7 @@ const fn row(
 
 const SWITCH: &[&str] = &["0", "1"];
 
-/// Every setting of the server and its services. `HostName` to `DelayBetweenRCPT`, and `IdleSleepInterval`, are IMail's
+/// Every setting of the server and its services. `HostName` to `DelayBetweenRCPT`, `IdleSleepInterval` and `BlockRuleHdr` are IMail's
 /// names; the others are ours, put where IMail would keep them, because its names for these settings are not known.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
