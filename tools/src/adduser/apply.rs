@@ -6,25 +6,18 @@
 //! Failure: [`StoreError`] when the registry could not be read or written, and nothing was changed; everything else is the outcome of
 //! its request. Without any request that can be done nothing is locked or written.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
-
 use layout::name::UserId;
 use layout::password::{self, PasswordError, Secret};
 use layout::path::TreePath;
 use layout::registry::doc::Doc;
 use layout::registry::model::{Domain, Registry, user_path};
 use layout::registry::same_name;
-use layout::registry::store::{self, HALF_SAVED_PATIENCE, Loaded, StoreError};
+use layout::registry::store::{self, Loaded, StoreError};
 use layout::root::{PathMap, Root};
 
 use super::lines::{Item, Request};
 use super::plan::{self, Change, NewPassword, Step};
-
-/// From so many passwords on their progress is shown.
-const PROGRESS_FROM: usize = 50;
+use crate::program::parallel;
 
 /// What was done for a request.
 #[derive(Clone, Debug)]
@@ -57,18 +50,6 @@ enum Stop {
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Stop {
         Stop::Store(error)
-    }
-}
-
-/// The registry as it is now, or as it was before somebody began to save it; waits a little for that to end.
-pub fn snapshot(root: &Root) -> Result<Loaded, StoreError> {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let deadline = Instant::now() + HALF_SAVED_PATIENCE;
-    loop {
-        match store::load_for_start(root) {
-            Err(StoreError::Unusable(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-            other => return other,
-        }
     }
 }
 
@@ -193,54 +174,15 @@ fn prepare(
         })
         .collect();
     let mut ready = vec![None; items.len()];
-    let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(work.len());
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            scope.spawn(move || {
-                while let Some((at, id, source, request)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let _ = sender.send((*at, make(mode, id, *source, request)));
-                }
-            });
-        }
-        drop(sender);
-        let mut progress = Progress::new(work.len());
-        for (at, made) in receiver {
-            progress.step();
-            if let Some(slot) = ready.get_mut(at) {
-                *slot = Some(made);
-            }
+    let work_on = |(at, id, source, request): &(usize, &str, NewPassword, &Request)| {
+        (*at, make(mode, id, *source, request))
+    };
+    parallel::each(&work, "passwords", work_on, |_, (at, made)| {
+        if let Some(slot) = ready.get_mut(at) {
+            *slot = Some(made);
         }
     });
     ready
-}
-
-/// A line on the terminal that counts, where there is a terminal and enough to count.
-struct Progress {
-    shown: bool,
-    count: usize,
-    total: usize,
-    last: Instant,
-}
-
-impl Progress {
-    fn new(total: usize) -> Progress {
-        let shown = total >= PROGRESS_FROM && std::io::stderr().is_terminal();
-        Progress { shown, count: 0, total, last: Instant::now() }
-    }
-
-    fn step(&mut self) {
-        const EVERY: Duration = Duration::from_millis(200);
-        self.count += 1;
-        let due = self.last.elapsed() >= EVERY;
-        if self.shown && (due || self.count == self.total) {
-            self.last = Instant::now();
-            let end = if self.count == self.total { "\n" } else { "" };
-            let _ = write!(std::io::stderr(), "\rpasswords: {} of {}{end}", self.count, self.total);
-        }
-    }
 }
 
 /// Moves the directories of users that are gone from the registry.
