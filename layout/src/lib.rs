@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod group;
+pub mod group_file;
 pub mod index;
 pub mod limits;
 pub mod lock;
@@ -10,6 +11,7 @@ pub mod logline;
 pub mod mailbox;
 pub mod mbx;
 pub mod name;
+pub mod owner;
 pub mod password;
 pub mod path;
 pub mod registry;

@@ -3,8 +3,10 @@
 //! They work on the data directory alone, so they do their work whether the server runs or not; a running server sees
 //! what they changed by itself.
 //!
+//! * [`addalias`]: adds, changes, deletes and lists aliases
 //! * [`adduser`]: adds, changes and deletes users
 //! * [`program`]: what all of them share
 
+pub mod addalias;
 pub mod adduser;
 pub mod program;

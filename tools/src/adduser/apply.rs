@@ -12,12 +12,13 @@ use layout::path::TreePath;
 use layout::registry::doc::Doc;
 use layout::registry::model::{Domain, Registry, user_path};
 use layout::registry::same_name;
-use layout::registry::store::{self, Loaded, StoreError};
+use layout::registry::store::{Loaded, StoreError};
 use layout::root::{PathMap, Root};
 
 use super::lines::{Item, Request};
 use super::plan::{self, Change, NewPassword, Step};
 use crate::program::parallel;
+use crate::program::registry::edit;
 
 /// What was done for a request.
 #[derive(Clone, Debug)]
@@ -33,24 +34,15 @@ pub struct Done {
 /// What became of a request: done, or the reason why not.
 pub type Outcome = Result<Done, String>;
 
+/// The registry after a batch, and what became of each request.
+type Decided = Box<(Registry, Vec<Outcome>)>;
+
 /// A new password, ready to be stored.
 #[derive(Clone)]
 struct Ready {
     return_to_imail: bool,
     stored: Secret,
     made: Option<Secret>,
-}
-
-enum Stop {
-    /// No request can be done.
-    Nothing(Vec<Outcome>),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Stop {
-        Stop::Store(error)
-    }
 }
 
 /// Does all that can be done of `items`; `loaded` is the registry of a moment ago. One outcome for each item.
@@ -60,12 +52,7 @@ pub fn execute(root: &Root, loaded: &Loaded, items: &[Item]) -> Result<Vec<Outco
         return Ok(planned.into_iter().map(|refused| refused.and_then(not_done)).collect());
     }
     let mut ready = prepare(&loaded.registry, items, &planned);
-    let result = store::edit(root, |doc| change(doc, items, &mut ready));
-    let (registry, mut outcomes) = match result {
-        Ok(done) => done,
-        Err(Stop::Nothing(outcomes)) => return Ok(outcomes),
-        Err(Stop::Store(error)) => return Err(error),
-    };
+    let (registry, mut outcomes) = *edit(root, |doc| change(doc, items, &mut ready))?;
     put_aside(root, &registry, &mut outcomes);
     Ok(outcomes)
 }
@@ -88,13 +75,13 @@ fn not_done(change: Change) -> Outcome {
     Err(format!("{}: not done", change.address()))
 }
 
-/// Decides again on what is in force now, and changes `doc`; gives the registry as it is then, as far as deleted users' directories
+/// Decides again on what is in force now, and changes `doc` (`Err`: nothing of it can be done); gives the registry as it is then, as far as deleted users' directories
 /// depend on it.
 fn change(
     doc: &mut Doc,
     items: &[Item],
     ready: &mut [Option<Result<Ready, String>>],
-) -> Result<(Registry, Vec<Outcome>), Stop> {
+) -> Result<Decided, Decided> {
     let registry = Registry::from_doc(doc);
     let mode = registry.global.return_to_imail;
     let mut outcomes = Vec::with_capacity(items.len());
@@ -114,10 +101,10 @@ fn change(
         }));
     }
     if outcomes.iter().all(Result::is_err) {
-        return Err(Stop::Nothing(outcomes));
+        return Err(Box::new((registry, outcomes)));
     }
     let deletes = outcomes.iter().flatten().any(|done| done.change.step == Step::Delete);
-    Ok((if deletes { Registry::from_doc(doc) } else { registry }, outcomes))
+    Ok(Box::new((if deletes { Registry::from_doc(doc) } else { registry }, outcomes)))
 }
 
 /// One change of the document. The order of a new user's values is that of exports.

@@ -1,7 +1,8 @@
-//! The registry for programs: as it is now, and a domain of it by the name that was given.
+//! The registry for programs: as it is now, a domain of it by the name that was given, and an edit that may come to nothing.
 
 use std::time::{Duration, Instant};
 
+use layout::registry::doc::Doc;
 use layout::registry::model::{Domain, Registry};
 use layout::registry::store::{self, HALF_SAVED_PATIENCE, Loaded, StoreError};
 use layout::root::Root;
@@ -46,4 +47,24 @@ pub fn domain_of<'a>(registry: &'a Registry, name: Option<&str>) -> Result<&'a D
         }
         NoDomain::Unknown { name: name.to_owned(), known: known.join(", ") }
     })
+}
+
+enum Stop<T> {
+    Nothing(T),
+    Store(StoreError),
+}
+
+impl<T> From<StoreError> for Stop<T> {
+    fn from(error: StoreError) -> Stop<T> {
+        Stop::Store(error)
+    }
+}
+
+/// Changes the registry with one rewrite ([`store::edit`]); `change` answers `Err` when there is nothing to write after all, and then
+/// nothing is. Either way what it answered is given back.
+pub fn edit<T>(root: &Root, mut change: impl FnMut(&mut Doc) -> Result<T, T>) -> Result<T, StoreError> {
+    match store::edit(root, |doc| change(doc).map_err(Stop::Nothing)) {
+        Ok(done) | Err(Stop::Nothing(done)) => Ok(done),
+        Err(Stop::Store(error)) => Err(error),
+    }
 }

@@ -130,6 +130,11 @@ impl Table {
         Ok(given)
     }
 
+    /// Is this a switch with a value in the word behind it?
+    pub fn takes_value(&self, word: &str) -> bool {
+        matches!(self.find(word), Some((_, Takes::Value(_) | Takes::Values(_))))
+    }
+
     /// The switch that a word is.
     fn find(&self, word: &str) -> Option<Switch> {
         let all = || self.switches.iter().chain(COMMON);
