@@ -7,6 +7,7 @@ pub mod group_file;
 pub mod index;
 pub mod limits;
 pub mod lock;
+pub mod logdate;
 pub mod logline;
 pub mod mailbox;
 pub mod mbx;

@@ -5,8 +5,10 @@
 //!
 //! * [`addalias`]: adds, changes, deletes and lists aliases
 //! * [`adduser`]: adds, changes and deletes users
+//! * [`isplcln`]: takes old logs and left-over spool files away
 //! * [`program`]: what all of them share
 
 pub mod addalias;
 pub mod adduser;
+pub mod isplcln;
 pub mod program;
