@@ -6,9 +6,11 @@
 //! * [`addalias`]: adds, changes, deletes and lists aliases
 //! * [`adduser`]: adds, changes and deletes users
 //! * [`isplcln`]: takes old logs and left-over spool files away
+//! * [`mbxcheck`]: verifies, dumps, rebuilds and repairs mailboxes
 //! * [`program`]: what all of them share
 
 pub mod addalias;
 pub mod adduser;
 pub mod isplcln;
+pub mod mbxcheck;
 pub mod program;
