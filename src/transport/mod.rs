@@ -31,6 +31,7 @@ use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::header;
 use layout::name::SpoolId;
+use layout::registry::places;
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
@@ -454,8 +455,5 @@ fn mailbox_address(config: &Config, target: &MailboxTarget) -> String {
 
 /// A spool file's path as the registry spells it, for IMail.
 fn windows_path(config: &Config, file: &str) -> String {
-    match config.registry.global.top_dir.trim_end_matches(['\\', '/']) {
-        "" => config.root().spool().full().join(file).display().to_string(),
-        top => format!("{top}\\spool\\{file}"),
-    }
+    places::spool_path(config.root(), &config.registry.global.top_dir, file)
 }

@@ -34,6 +34,15 @@ pub fn new_group_path(global_top_dir: &str, domain: &Domain, alias: &AliasName) 
     format!("{}{slash}{alias}.list", top.trim_end_matches(['/', '\\']))
 }
 
+/// What a Q line says of a message's file in the spool: its full path in the tree's own spelling; the one on this machine where the registry
+/// has no `TopDir`.
+pub fn spool_path(root: &Root, global_top_dir: &str, file: &str) -> String {
+    match global_top_dir.trim_end_matches(['\\', '/']) {
+        "" => root.spool().full().join(file).display().to_string(),
+        top => format!("{top}\\spool\\{file}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
