@@ -51,6 +51,14 @@ const PROGRAM: Program = Program {
     },
 };
 
+/// What is to be sent.
+enum Content {
+    /// The text of a message that is still to be made.
+    Text(String),
+    /// A message as it is.
+    Whole(Vec<u8>),
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     PROGRAM.main(run)
@@ -69,14 +77,20 @@ fn run(given: &Given) -> Result<Outcome, Failure> {
         return Err(UsageError("nobody is named: --to ADDRESS".into()).into());
     }
     let from = sender(given, &registry, None)?;
-    let post =
-        if given.has("--dry-run") { None } else { Some(Post::new(&root, &registry).map_err(Failure::of)?) };
+    // Whatever can be wrong is found before anything is made.
+    let body = match given.value("--message") {
+        Some(file) => Content::Whole(whole_message(Path::new(file))?),
+        None => Content::Text(read_text(given, &registry)?),
+    };
+    let post = match given.has("--dry-run") {
+        true => None,
+        false => Some(Post::new(&root, &registry).map_err(Failure::of)?),
+    };
     let id = post.as_ref().map_or(Ok(SpoolId(0)), Post::id).map_err(Failure::of)?;
-    let mail = match given.value("--message") {
-        Some(file) => whole_message(Path::new(file))?,
-        None => {
-            let (subject, text) =
-                (given.value("--subject").unwrap_or_default().to_owned(), read_text(given, &registry)?);
+    let mail = match body {
+        Content::Whole(mail) => mail,
+        Content::Text(text) => {
+            let subject = given.value("--subject").unwrap_or_default().to_owned();
             let message = Message { from: from.clone(), to, cc, subject, text, bulk: false };
             compose(&message, chrono::Local::now(), id)
         }
