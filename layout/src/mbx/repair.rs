@@ -312,7 +312,9 @@ impl Walk<'_> {
         for (place, count) in &piece.nuls {
             offset += (place - at) as u64;
             at = *place;
-            self.find(Damage::Nul, offset, *count);
+            if !self.foreign {
+                self.find(Damage::Nul, offset, *count);
+            }
             offset += count;
             let mut left = *count as usize;
             while left > 0 {
