@@ -219,3 +219,96 @@ fn accepted_mail_survives_a_kill() {
         (subjects == expected).then_some(())
     });
 }
+
+/// What an IMAP client was told is so after the worst end of the process: appended messages are there under their UIDs, removed
+/// ones are gone, flags are set. A client goes on until the server dies under it.
+#[test]
+fn what_imap_acknowledged_survives_a_kill() {
+    let tree = Tree::quiet();
+    let mut server = Server::start(&tree);
+    let mut told = Told::default();
+    for round in 0..4 {
+        let imap = server.imap("user789", "Passw0rd!");
+        let client = thread::spawn(move || go_on(imap, told));
+        // The client must be at work when it happens.
+        thread::sleep(Duration::from_millis(150 + 60 * round));
+        let (_, ports) = server.kill();
+        told = client.join().unwrap();
+        server = Server::start_on(&tree, ports);
+        told.check(&mut server.imap("user789", "Passw0rd!"));
+    }
+    assert!(told.stored.len() > 4, "the client did nothing");
+}
+
+/// What the client was told.
+#[derive(Default)]
+struct Told {
+    /// UID and subject of what is stored.
+    stored: Vec<(u32, String)>,
+    flagged: HashSet<u32>,
+    removed: HashSet<u32>,
+    /// What was asked for last and not answered.
+    asked: HashSet<u32>,
+    highest: u32,
+    named: usize,
+}
+
+impl Told {
+    fn check(&mut self, imap: &mut support::imap::Imap) {
+        imap.ok("SELECT INBOX");
+        let answer = imap.ok("UID FETCH 1:* (FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])");
+        let found: Vec<(u32, String)> = answer.untagged.iter().filter_map(|line| fetched(line)).collect();
+        assert!(found.is_sorted_by(|one, other| one.0 < other.0), "UIDs do not ascend");
+        for (uid, subject) in &self.stored {
+            let message = found.iter().find(|(known, _)| known == uid);
+            let Some((_, text)) = message else {
+                assert!(self.removed.contains(uid) || self.asked.contains(uid), "{subject} is lost");
+                continue;
+            };
+            assert!(!self.removed.contains(uid), "{subject} came back");
+            assert!(text.contains(subject.as_str()), "{uid}: {text}");
+            assert!(!self.flagged.contains(uid) || text.contains("\\Flagged"), "{uid} lost its flag: {text}");
+        }
+        // What was not answered may have happened or not; from now on it is as it was found.
+        let here: HashSet<u32> = found.iter().map(|(uid, _)| *uid).collect();
+        self.removed.extend(self.asked.drain().filter(|uid| !here.contains(uid)));
+        self.highest = self.highest.max(found.last().map_or(0, |(uid, _)| *uid));
+    }
+}
+
+/// UID and text of a FETCH answer.
+fn fetched(line: &[u8]) -> Option<(u32, String)> {
+    let text = String::from_utf8_lossy(line).into_owned();
+    let digits = text.split("UID ").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((digits.parse().ok()?, text))
+}
+
+/// Appends, flags and removes until the server is gone.
+fn go_on(mut imap: support::imap::Imap, mut told: Told) -> Told {
+    if imap.try_command("SELECT INBOX").is_none() {
+        return told;
+    }
+    loop {
+        told.named += 1;
+        let subject = format!("kill {} of imap.", told.named);
+        let Some(answer) = imap.try_append("INBOX", &mail(&subject)) else { return told };
+        let uid: u32 = answer.status.split([' ', ']']).nth(3).unwrap().parse().unwrap();
+        assert!(uid > told.highest, "UID {uid} was given before");
+        told.highest = uid;
+        told.stored.push((uid, subject));
+        if imap.try_command(&format!("UID STORE {uid} +FLAGS (\\Flagged)")).is_none() {
+            return told;
+        }
+        told.flagged.insert(uid);
+        let (gone, _) = told.stored[told.stored.len() / 2];
+        if told.named.is_multiple_of(3) && !told.removed.contains(&gone) {
+            told.asked.insert(gone);
+            let marked = imap.try_command(&format!("UID STORE {gone} +FLAGS.SILENT (\\Deleted)"));
+            if marked.is_none() || imap.try_command(&format!("UID EXPUNGE {gone}")).is_none() {
+                return told;
+            }
+            told.asked.remove(&gone);
+            told.removed.insert(gone);
+        }
+    }
+}

@@ -349,12 +349,7 @@ fn logins_are_remembered_and_logs_obey_their_setting() {
     });
     assert!(!logged().contains(SUZUKI), "no passwords in logs");
     let service = "[Services\\POP3D32\\Parameters]";
-    let text = tree.registry();
-    let text = match text.contains(service) {
-        true => ini::set(&text, service, "LogTo", "None"),
-        false => text.replace(ini::END_LINE, &format!("{service}\r\nLogTo=None\r\n{}", ini::END_LINE)),
-    };
-    tree.save_registry(&text);
+    tree.save_registry(&ini::put(&tree.registry(), service, "LogTo", "None"));
     wait_for("a login that is not logged", EDIT_LIMIT, || {
         let before = logged().matches("POP3D(").count();
         server.pop3("mike", "rocks").quit();

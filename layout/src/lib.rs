@@ -18,5 +18,6 @@ pub mod path;
 pub mod registry;
 pub mod root;
 pub mod spool;
+pub mod syslog;
 pub mod text;
 pub mod user;

@@ -20,7 +20,7 @@
 use crate::name::SpoolId;
 use chrono::{Datelike as _, NaiveDate, NaiveDateTime, Timelike as _};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The longest line, in bytes, without its line end.
@@ -192,6 +192,26 @@ pub enum Event<'a> {
         /// Its Q file.
         queue: &'a Path,
     },
+    /// A try to hand mail to another server begins.
+    Trying {
+        /// The domain.
+        domain: &'a str,
+        /// Tries before this one.
+        tries: u32,
+    },
+    /// A connection to another server begins.
+    Connecting {
+        /// The server's name.
+        host: &'a str,
+        /// Its address and port.
+        peer: SocketAddr,
+        /// The how manieth server of this try it is, from 1.
+        count: usize,
+    },
+    /// A command of ours to another server.
+    Said(&'a str),
+    /// A line of another server's reply.
+    Heard(&'a str),
     /// Delivered to a mailbox here.
     LocalDelivery(Delivery<'a>),
     /// Delivered to another server.
@@ -211,6 +231,29 @@ pub enum Event<'a> {
         recipient: &'a str,
         /// The reason line of the bounce.
         reason: &'a str,
+    },
+    /// TLS began, with this version and cipher.
+    Tls(&'a str),
+    /// A client's connection ended otherwise than by its goodbye, with the reason.
+    Disconnect(&'a str),
+    /// A message waits in the spool.
+    Queued {
+        /// Its Q file.
+        queue: &'a Path,
+    },
+    /// Mail for an address goes on to another one.
+    Forwarded {
+        /// The address.
+        from: &'a str,
+        /// The other one.
+        to: &'a str,
+    },
+    /// A bounce was made about the line's message.
+    Bounced {
+        /// The bounce's own id.
+        id: SpoolId,
+        /// Who gets it.
+        to: &'a str,
     },
     /// An attempt to deliver a message is over; always its last line.
     Finished {
@@ -272,6 +315,12 @@ impl Event<'_> {
             }
             Event::AuthenticationFailed { user } => whole(format!("ERR authentication failed for {user}")),
             Event::Processing { queue } => whole(format!("processing {}", queue.display())),
+            Event::Trying { domain, tries } => (format!("Trying {domain}"), format!(" ({tries})")),
+            Event::Connecting { host, peer, count } => {
+                (format!("Connect {host}"), format!(" [{peer}] ({count})"))
+            }
+            Event::Said(command) => whole(format!(">{command}")),
+            Event::Heard(line) => whole((*line).to_owned()),
             Event::LocalDelivery(d) => delivery("ldeliver", d),
             Event::RemoteDelivery(d) => delivery("rdeliver", d),
             Event::Requeuing { queue, tries, tries_max } => {
@@ -280,6 +329,11 @@ impl Event<'_> {
             Event::Undeliverable { recipient, reason } => {
                 whole(format!("undeliverable {recipient} {reason}"))
             }
+            Event::Tls(text) => whole(format!("TLS {text}")),
+            Event::Disconnect(why) => whole(format!("disconnect: {why}")),
+            Event::Queued { queue } => whole(format!("queued {}", queue.display())),
+            Event::Forwarded { from, to } => whole(format!("forward {from} to {to}")),
+            Event::Bounced { id, to } => (format!("bounce {id} to <{to}"), ">".to_owned()),
             Event::Finished { queue, status } => {
                 (format!("finished {}", queue.display()), format!(" status={}", *status as u8))
             }
@@ -320,7 +374,7 @@ pub fn write(
 }
 
 /// A text without control characters, of at most `max` bytes.
-fn printable(text: &str, max: usize) -> String {
+pub(crate) fn printable(text: &str, max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(max));
     for c in text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')) {
         if shown.len() + c.len_utf8() > max {
@@ -575,6 +629,15 @@ mod tests {
                 AuthenticationFailed { user: "a@b" },
                 "SMTPD(#) [198.51.100.70] ERR authentication failed for a@b",
             ),
+            (Smtp, None, Trying { domain: "example.net", tries: 0 }, "SMTP-(#) Trying example.net (0)"),
+            (
+                Smtp,
+                None,
+                Connecting { host: "mx.example.net", peer: "203.0.113.5:25".parse().unwrap(), count: 1 },
+                "SMTP-(#) Connect mx.example.net [203.0.113.5:25] (1)",
+            ),
+            (Smtp, None, Said("EHLO mail.example.com"), "SMTP-(#) >EHLO mail.example.com"),
+            (Smtp, None, Heard("250 ok"), "SMTP-(#) 250 ok"),
             (Smtp, None, RemoteDelivery(remote), "SMTP-(#) rdeliver example.net u@example.net (1) <> 2354"),
             (
                 Smtp,
@@ -588,6 +651,11 @@ mod tests {
                 Undeliverable { recipient: "a@b", reason: "Unknown user: a@b" },
                 "SMTP-(#) undeliverable a@b Unknown user: a@b",
             ),
+            (Smtpd, client, Tls("1.3 AES"), "SMTPD(#) [198.51.100.70] TLS 1.3 AES"),
+            (Smtpd, client, Disconnect("it is gone"), "SMTPD(#) [198.51.100.70] disconnect: it is gone"),
+            (Smtp, None, Queued { queue }, "SMTP-(#) queued /srv/imail/spool/Q1.SMD"),
+            (Smtp, None, Forwarded { from: "a@b", to: "c@d" }, "SMTP-(#) forward a@b to c@d"),
+            (Smtp, None, Bounced { id: SpoolId(5), to: "a@b" }, "SMTP-(#) bounce 0000000000000005 to <a@b>"),
             (Pop3d, ours, Connect { peer, port: 7 }, "POP3D(#) [192.0.2.131] connect 198.51.100.70 port 7"),
             (
                 Pop3d,

@@ -8,9 +8,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
-use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::{PasswordHasher, phc::PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use subtle::ConstantTimeEq;
 
 use crate::text::{self, CodePage, TextEncoding};
@@ -30,6 +31,10 @@ const ARGON2_LANES: u32 = 1;
 const ARGON2_MAX_MEMORY_KIB: u32 = 256 * 1024;
 const ARGON2_MAX_PASSES: u32 = 16;
 const ARGON2_MAX_LANES: u32 = 16;
+/// Blocks of memory for Argon2id that are kept for the next login. Given back to the allocator, each would stay in the arena
+/// of the thread that used it: a gigabyte after a hundred logins at once.
+const KEPT_MEMORIES: usize = 8;
+static MEMORIES: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
 
 /// A password in clear text: prints as nothing, and its bytes are overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -201,9 +206,29 @@ pub fn verify(user_id: &str, stored: &str, offer: &str) -> bool {
             let matches = |bytes: &[u8]| imail_encode(user_id, bytes).as_bytes().ct_eq(stored.as_bytes());
             (matches(&imail_bytes(offer)) | matches(offer.as_bytes())).into()
         }
-        Stored::Argon2 => parse_argon2(stored)
-            .is_some_and(|hash| Argon2::default().verify_password(offer.as_bytes(), &hash).is_ok()),
+        Stored::Argon2 => parse_argon2(stored).is_some_and(|hash| verify_argon2(&hash, offer)),
     }
+}
+
+fn verify_argon2(hash: &PasswordHash, offer: &str) -> bool {
+    let (Some(salt), Some(expected), Ok(params)) = (&hash.salt, &hash.hash, Params::try_from(hash)) else {
+        return false;
+    };
+    let Ok(version) = hash.version.map_or(Ok(Version::V0x13), Version::try_from) else { return false };
+    let mut memory = memories().pop().unwrap_or_default();
+    memory.resize(params.block_count(), Block::default());
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+    let mut found = vec![0; expected.as_bytes().len()];
+    let hashed = argon2.hash_password_into_with_memory(offer.as_bytes(), salt, &mut found, &mut memory);
+    let mut kept = memories();
+    if kept.len() < KEPT_MEMORIES && memory.len() <= ARGON2_MEMORY_KIB as usize {
+        kept.push(memory);
+    }
+    hashed.is_ok() && bool::from(found.ct_eq(expected.as_bytes()))
+}
+
+fn memories() -> std::sync::MutexGuard<'static, Vec<Vec<Block>>> {
+    MEMORIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The bytes that a Japanese IMail machine would see for `text`.

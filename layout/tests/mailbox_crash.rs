@@ -7,7 +7,9 @@ use layout::disk::Disk as _;
 use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::index::journal::Token;
 use layout::lock::PATIENCE;
-use layout::mailbox::{AppendJob, Appended, FlagChange, Mailbox, MailboxError, append_all, read_content};
+use layout::mailbox::{
+    AppendJob, Appended, FlagChange, Mailbox, MailboxError, When, append_all, read_content,
+};
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::record::flag;
 use layout::mbx::view::{Reader, serve};
@@ -116,21 +118,58 @@ fn script(bench: &Bench, told: &mut Told) -> Result<(), MailboxError> {
     // Another session of another process.
     let mut second = bench.mailbox();
     second.refresh(PATIENCE)?;
-    let uid = told.stored["m2"];
-    second.change_flags(&[(uid, uid)], &FlagChange { set: flag::SEEN, ..FlagChange::default() }, PATIENCE)?;
-    second.flush(PATIENCE)?;
-    told.seen.push("m2".into());
-    told.removing.push("m1".into());
+    mark_seen(&mut second, told, "m2")?;
     mailbox.refresh(PATIENCE)?;
-    let uid = told.stored["m1"];
-    mailbox.expunge(&[(uid, uid)], PATIENCE)?;
-    told.removed.push("m1".into());
+    remove(&mut mailbox, told, "m1")?;
     append(bench, &mut second, told, &["m4"])?;
-    told.removing.push("m4".into());
-    let uid = told.stored["m4"];
-    second.expunge(&[(uid, uid)], PATIENCE)?;
-    told.removed.push("m4".into());
+    remove(&mut second, told, "m4")?;
     append(bench, &mut mailbox, told, &["m5"])
+}
+
+fn mark_seen(mailbox: &mut Mailbox, told: &mut Told, name: &str) -> Result<(), MailboxError> {
+    let uid = told.stored[name];
+    let change = FlagChange { set: flag::SEEN, ..FlagChange::default() };
+    mailbox.change_flags(&[(uid, uid)], &change, PATIENCE)?;
+    mailbox.flush(PATIENCE)?;
+    told.seen.push(name.into());
+    Ok(())
+}
+
+fn remove(mailbox: &mut Mailbox, told: &mut Told, name: &str) -> Result<(), MailboxError> {
+    told.removing.push(name.into());
+    let uid = told.stored[name];
+    mailbox.expunge(&[(uid, uid)], PATIENCE)?;
+    told.removed.push(name.into());
+    Ok(())
+}
+
+/// Removed bytes leave the file by a copy while another process goes on.
+fn script_of_a_copy(bench: &Bench, told: &mut Told) -> Result<(), MailboxError> {
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE)?;
+    append(bench, &mut mailbox, told, &["m1", "m2", "m3"])?;
+    told.uidvalidity = Some(mailbox.uidvalidity());
+    // While somebody else writes the new file, what is removed stays in the old one.
+    let busy = bench.disk.open(&bench.file.with_extension("$$$"), layout::disk::Open::CreateNew)?;
+    assert!(busy.try_lock()?);
+    remove(&mut mailbox, told, "m1")?;
+    drop(busy);
+    let mut second = bench.mailbox();
+    second.refresh(PATIENCE)?;
+    let rewrite = mailbox.begin_rewrite(When::Any, PATIENCE)?.expect("m1 is in the file");
+    mark_seen(&mut second, told, "m2")?;
+    append(bench, &mut second, told, &["m4"])?;
+    rewrite.copy()?;
+    mark_seen(&mut second, told, "m4")?;
+    remove(&mut second, told, "m3")?;
+    assert!(mailbox.finish_rewrite(rewrite, PATIENCE)?);
+    assert!(!holds(bench, "text of m1") && holds(bench, "text of m3") && holds(bench, "text of m4"));
+    append(bench, &mut second, told, &["m5"])
+}
+
+fn holds(bench: &Bench, text: &str) -> bool {
+    let content = bench.disk.content(&bench.file).unwrap_or_default();
+    String::from_utf8_lossy(&content).contains(text)
 }
 
 fn check(bench: &Bench, told: &Told, what: &str) {
@@ -178,7 +217,13 @@ fn prepared(old: Option<&[u8]>) -> SimDisk {
     disk
 }
 
+type Script = fn(&Bench, &mut Told) -> Result<(), MailboxError>;
+
 fn crash_everywhere(old: Option<&[u8]>) {
+    crash_in(script, old);
+}
+
+fn crash_in(script: Script, old: Option<&[u8]>) {
     for failure in [Failure::Crash, Failure::TornCrash] {
         for n in 1.. {
             let disk = prepared(old);
@@ -211,12 +256,44 @@ fn a_mailbox_that_imail_wrote() {
 }
 
 #[test]
+fn a_copy_beside_the_mailbox() {
+    crash_in(script_of_a_copy, Some(OLD));
+}
+
+#[test]
 fn a_classic_mailbox_without_numbers() {
     crash_everywhere(Some(UNNUMBERED));
 }
 
 #[test]
 fn a_full_disk_or_a_failing_one_loses_nothing_that_was_acknowledged() {
+    fail_in(script);
+    fail_in(script_of_a_copy);
+}
+
+#[test]
+fn a_copy_is_given_up_when_another_program_rewrites_the_mailbox() {
+    let disk = prepared(None);
+    let bench = Bench::on(disk.clone());
+    let (mut mailbox, mut told) = (bench.mailbox(), Told::default());
+    append(&bench, &mut mailbox, &mut told, &["m1", "m2"]).unwrap();
+    let busy = disk.open(&bench.file.with_extension("$$$"), layout::disk::Open::CreateNew).unwrap();
+    assert!(busy.try_lock().unwrap());
+    remove(&mut mailbox, &mut told, "m1").unwrap();
+    drop(busy);
+    let rewrite = mailbox.begin_rewrite(When::Any, PATIENCE).unwrap().unwrap();
+    rewrite.copy().unwrap();
+    let mut content = disk.content(&bench.file).unwrap();
+    content.extend_from_slice(OLD);
+    let name = content.windows(11).position(|part| part == b"Subject: m2").unwrap();
+    content[name + 10] = b'7';
+    disk.seed(&bench.file, &content);
+    assert!(!mailbox.finish_rewrite(rewrite, PATIENCE).unwrap());
+    assert!(disk.stat(&bench.file.with_extension("$$$")).is_err());
+    assert!(holds(&bench, "Subject: m7"));
+}
+
+fn fail_in(script: Script) {
     for failure in [Failure::Full, Failure::Error] {
         for n in 1..200 {
             let disk = prepared(Some(OLD));

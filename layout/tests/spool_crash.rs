@@ -236,11 +236,11 @@ fn messages_that_wait_together_share_their_syncs() {
         (1..=50).map(|n| store.prepare(&name(n), bytes(n), &envelope(n)).unwrap()).collect();
     let mut set = SyncSet::default();
     all.iter().for_each(|prepared| prepared.files(&mut set));
-    set.flush(&disk, store.dir()).unwrap();
+    set.flush(&disk).unwrap();
     all.iter_mut().for_each(|prepared| prepared.publish().unwrap());
     let mut set = SyncSet::default();
     set.dir(store.dir().clone());
-    set.flush(&disk, store.dir()).unwrap();
+    set.flush(&disk).unwrap();
     assert_eq!(disk.syncs() - before, 2);
     drop(all);
     let items = store_on(&disk.after(Crash::PowerStrict)).scan().unwrap().items;

@@ -7,6 +7,7 @@
 //! # Limits
 //! [`REMEMBERED`] verified passwords; as many Argon2 computations at a time as there are processors.
 
+pub mod challenge;
 mod name;
 mod plain;
 pub mod throttle;
@@ -22,7 +23,7 @@ use layout::registry::model::{self, User, flags};
 use layout::registry::store::{self, StoreError};
 use layout::root::{Root, UserDir};
 use layout::user::last_login::LastLogin;
-use md5::Md5;
+use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -67,6 +68,8 @@ enum Proof<'a> {
     Password(&'a str),
     /// The challenge, and its HMAC-MD5 under the password.
     CramMd5(&'a [u8], [u8; 16]),
+    /// The challenge, and the MD5 of it and the password.
+    Apop(&'a [u8], [u8; 16]),
 }
 
 /// Why a login was refused. Only [`LoginError::Unavailable`] may show to the peer as something else than "no".
@@ -137,6 +140,18 @@ impl Accounts {
         self.check(ends, name, &Proof::CramMd5(challenge, digest), false)
     }
 
+    /// Logs a user in by APOP (RFC 1939 §7): `digest` is what the client answered to the challenge in the greeting. The name may be
+    /// `user-mailbox`. Possible where [`Accounts::knows_passwords`] only.
+    pub fn login_apop(
+        &self,
+        ends: Ends,
+        name: &str,
+        challenge: &[u8],
+        digest: [u8; 16],
+    ) -> Result<Account, LoginError> {
+        self.check(ends, name, &Proof::Apop(challenge, digest), true)
+    }
+
     /// Are all passwords stored so that they can be had back? Only then can a client show by a digest that it knows one.
     pub fn knows_passwords(config: &Config) -> bool {
         config.registry.global.return_to_imail
@@ -188,6 +203,7 @@ impl Accounts {
         let right = match proof {
             Proof::Password(password) => self.verify(&domain.name, user, password),
             Proof::CramMd5(challenge, digest) => verify_cram_md5(user, challenge, digest),
+            Proof::Apop(challenge, digest) => verify_apop(user, challenge, digest),
         };
         if !right || user.has(flags::DISABLED) {
             return Err(LoginError::Refused);
@@ -283,6 +299,14 @@ fn verify_cram_md5(user: &User, challenge: &[u8], digest: &[u8; 16]) -> bool {
     let Ok(mut mac) = Hmac::<Md5>::new_from_slice(password.expose().as_bytes()) else { return false };
     mac.update(challenge);
     mac.verify_slice(digest).is_ok()
+}
+
+/// Is this the MD5 of the challenge and the user's password? No, if the password cannot be had back.
+fn verify_apop(user: &User, challenge: &[u8], digest: &[u8; 16]) -> bool {
+    let Some(password) = password::recover(user.password_id(), user.password.expose()) else { return false };
+    let right = Md5::new().chain_update(challenge).chain_update(password.expose()).finalize();
+    // Both are digests: how far they agree tells nothing of the password.
+    right[..] == digest[..]
 }
 
 /// The user that a login name means, and the mailbox if the name holds one.

@@ -53,6 +53,7 @@ impl Demo {
             services: Vec::new(),
             routes: Vec::new(),
             dns: None,
+            lock_patience: layout::lock::PATIENCE,
         })?;
         Ok(Outcome::Done)
     }

@@ -99,7 +99,7 @@ fn has_index(root: &Root, file: &TreePath) -> bool {
 fn finish(root: &Root, user: &UserDir, file: &TreePath) -> Result<(), MailboxError> {
     let mut mailbox = Mailbox::new(root.shared_disk(), file.clone(), user.file("user.lck"));
     match mailbox.refresh(PATIENCE)? {
-        Refreshed::Current => mailbox.tidy(true, PATIENCE),
+        Refreshed::Current => mailbox.tidy(PATIENCE),
         Refreshed::Busy => Err(MailboxError::Locked(file.to_string())),
     }
 }

@@ -5,10 +5,10 @@
 
 use super::survey::{DomainSurvey, Totals, Tree, human};
 use super::{
-    CommandError, DataDirectory, Outcome, give_to_owner, lists, local_addresses, pair, print, read_named,
-    registry_files,
+    CommandError, DataDirectory, Outcome, give_to_owner, lists, pair, print, read_named, registry_files,
 };
 use crate::config::Config;
+use crate::session::network::own_addresses;
 use clap::Args;
 use layout::disk::write_new;
 use layout::path::TreePath;
@@ -157,7 +157,7 @@ impl Report {
         Report {
             came,
             domains: domains.iter().map(Directory::new).collect(),
-            addresses_missing: addresses_missing(tree.registry, &local_addresses()),
+            addresses_missing: addresses_missing(tree.registry, &own_addresses()),
             groups_missing: groups_missing(tree),
             written: false,
             kept: None,

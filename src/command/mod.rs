@@ -13,11 +13,13 @@ mod import;
 mod init;
 mod lists;
 mod queue;
+mod status;
 mod survey;
 
 use crate::serve::{self, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
 use layout::disk::real::RealDisk;
+use layout::lock::PATIENCE;
 use layout::owner;
 use layout::password::PasswordError;
 use layout::path::TreePath;
@@ -29,6 +31,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Exit code of `check` when it found something.
 const FINDINGS: u8 = 1;
@@ -57,6 +60,8 @@ enum Command {
     Export(export::Export),
     /// Read everything, change nothing, and report what is wrong (exit code 0 clean, 1 findings, 2 could not run).
     Check(check::Check),
+    /// Show what a running server is doing: services, ports, connections, queue.
+    Status(status::Status),
     /// See and change what waits in the spool; the server may be up or down.
     Queue(queue::Queue),
 }
@@ -98,6 +103,9 @@ struct Serve {
     /// The name server to ask.
     #[arg(long, value_name = "ADDR:PORT")]
     dns: Option<SocketAddr>,
+    /// How many seconds a new message waits for a mailbox that another program holds; for tests.
+    #[arg(long, value_name = "SECONDS", hide = true, default_value_t = PATIENCE.as_secs())]
+    lock_patience: u64,
 }
 
 fn route(text: &str) -> Result<String, String> {
@@ -181,6 +189,7 @@ impl Command {
             Command::Import(import) => import.run(),
             Command::Export(export) => export.run(),
             Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
         }
     }
@@ -188,9 +197,10 @@ impl Command {
 
 impl Serve {
     fn run(self) -> Result<Outcome, CommandError> {
-        let Serve { directory, bind, port_offset, services, routes, dns } = self;
+        let Serve { directory, bind, port_offset, services, routes, dns, lock_patience } = self;
+        let lock_patience = Duration::from_secs(lock_patience);
         let root = directory.locate()?;
-        serve::run(serve::Options { root, bind, port_offset, services, routes, dns })?;
+        serve::run(serve::Options { root, bind, port_offset, services, routes, dns, lock_patience })?;
         Ok(Outcome::Done)
     }
 }
@@ -208,23 +218,6 @@ fn give_to_owner(root: &Root, files: &[TreePath]) -> Result<(), CommandError> {
 /// The files that a new registry consists of.
 fn registry_files(root: &Root) -> [TreePath; 3] {
     [root.registry_ini(), root.registry_good(), root.registry_lock()]
-}
-
-/// The addresses of this machine.
-fn local_addresses() -> Vec<IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let mut found: Vec<IpAddr> = Vec::new();
-    for address in interfaces.filter_map(|interface| interface.address) {
-        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-            (Some(four), _) => IpAddr::V4(four.ip()),
-            (_, Some(six)) => IpAddr::V6(six.ip()),
-            _ => continue,
-        };
-        if !found.contains(&ip) {
-            found.push(ip);
-        }
-    }
-    found
 }
 
 /// Reads a file of at most `limit` bytes that the admin named; `None` if it is larger.

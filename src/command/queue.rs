@@ -4,20 +4,27 @@
 //! is how the queue knows that somebody wants a try: a running server tries at once, one that starts later tries everything anyway.
 //! Holding renames the Q file to `HQ...`, a name that IMail does not know and leaves alone.
 //!
+//! What is done stands in the log of the day, as a line of the message, if SMTP logs to the sys file.
+//!
 //! # Failure
 //! Each message is worked on by itself; those that failed are named with the reason, and the exit code is 1.
 //!
 //! # Limits
 //! `show` prints the message's header only; [`SHOWN_RECIPIENTS`] recipients in a line of `list`.
 
-use super::{CommandError, DataDirectory, Outcome, print};
+use super::{CommandError, DataDirectory, Outcome, give_to_owner, print};
+use crate::config::Config;
+use crate::logs::{self, Log};
 use chrono::{DateTime, Local};
 use clap::{Args, Subcommand};
+use layout::disk::Kind;
 use layout::limits::HEADER_MAX;
+use layout::logline::{self, Event, FileKind, Tag};
 use layout::mbx::header;
 use layout::path::TreePath;
+use layout::registry::store;
 use layout::root::Root;
-use layout::spool::id::{Found, Role, recognize};
+use layout::spool::id::{Found, ItemName, Role, recognize};
 use layout::spool::qfile::{ENVELOPE_MAX, Envelope};
 use layout::spool::store::{Item, SpoolError, State, Store};
 use std::fmt::Write as _;
@@ -84,31 +91,68 @@ impl Queue {
                 print(&spool.show(spool.find(&id)?)?);
                 Ok(Outcome::Done)
             }
-            QueueCommand::Retry(Several { directory, ids }) => each(&directory, &ids, Spool::retry),
-            QueueCommand::Hold(Several { directory, ids }) => each(&directory, &ids, Spool::hold),
-            QueueCommand::Release(Several { directory, ids }) => each(&directory, &ids, Spool::release),
-            QueueCommand::Delete(Several { directory, ids }) => each(&directory, &ids, Spool::delete),
+            QueueCommand::Retry(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::retry, "told to be tried now")
+            }
+            QueueCommand::Hold(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::hold, "held back")
+            }
+            QueueCommand::Release(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::release, "released")
+            }
+            QueueCommand::Delete(Several { directory, ids }) => {
+                each(&directory, &ids, Spool::delete, "removed")
+            }
         }
     }
 }
 
-/// Does the work for each message, and says at the end which failed.
+/// Does the work for each message, writes down what was done, and says at the end which failed. `done` is the log's word for the work.
 fn each(
     directory: &DataDirectory,
     ids: &[String],
     work: fn(&Spool, &Item) -> Result<(), CommandError>,
+    done: &str,
 ) -> Result<Outcome, CommandError> {
-    let spool = Spool::open(&directory.open()?)?;
+    let root = directory.open()?;
+    let spool = Spool::open(&root)?;
     let one = |id: &String| {
         let spool = spool.as_ref().ok_or_else(|| unknown(id))?;
-        work(spool, spool.find(id)?)
+        let item = spool.find(id)?;
+        work(spool, item).map(|()| item)
     };
+    let (worked, failed): (Vec<_>, Vec<_>) = ids.iter().map(one).partition(Result::is_ok);
+    let items: Vec<&Item> = worked.into_iter().flatten().collect();
+    write_down(&root, &items, done);
     let failed: Vec<String> =
-        ids.iter().filter_map(|id| one(id).err()).map(|error| error.to_string()).collect();
+        failed.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
     match failed.is_empty() {
         true => Ok(Outcome::Done),
         false => Err(CommandError::Refused(failed.join("\nimaild: "))),
     }
+}
+
+/// A line for each message in the log of the day. Without a registry nobody knows where that is.
+fn write_down(root: &Root, items: &[&Item], done: &str) {
+    let Ok(loaded) = store::load(root) else { return };
+    let config = Config::new(root, loaded.registry);
+    if items.is_empty() {
+        return;
+    }
+    let dir = logs::directory(&config);
+    let log = Log::start(root, {
+        let dir = dir.clone();
+        move || dir.clone()
+    });
+    let to = config.registry.services.smtpd.log_to;
+    for item in items {
+        let text = format!("{} was {done} by imaild queue", item.name);
+        log.event(to, Tag::Smtp, item.name.id(), None, &Event::Note(&text));
+    }
+    log.flush();
+    // The server must be able to go on with the file.
+    let file = root.find(&dir, &logline::file_of(FileKind::System, Local::now().naive_local()));
+    let _ = give_to_owner(root, &[dir, file]);
 }
 
 fn unknown(id: &str) -> CommandError {
@@ -116,7 +160,7 @@ fn unknown(id: &str) -> CommandError {
 }
 
 /// The spool as it was when the command began.
-struct Spool {
+pub(super) struct Spool {
     root: Root,
     store: Store,
     items: Vec<Item>,
@@ -124,7 +168,7 @@ struct Spool {
 
 impl Spool {
     /// `None` if the directory has no spool yet.
-    fn open(root: &Root) -> Result<Option<Spool>, CommandError> {
+    pub(super) fn open(root: &Root) -> Result<Option<Spool>, CommandError> {
         if root.disk().stat(&root.spool()).is_err() {
             return Ok(None);
         }
@@ -132,6 +176,11 @@ impl Spool {
         let store = Store::new(root).map_err(CommandError::file(place.display()))?;
         let items = store.scan().map_err(CommandError::file(place.display()))?.items;
         Ok(Some(Spool { root: root.clone(), store, items }))
+    }
+
+    /// Everything in it.
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
     }
 
     /// The message that the administrator means.
@@ -155,31 +204,39 @@ impl Spool {
         }
     }
 
-    fn file(&self, role: Role, item: &Item) -> Option<TreePath> {
-        self.root.file_in(self.store.dir(), &item.name.file(role))
+    /// A file of an item. As it is spelled first: a search for other spellings lists the directory, which changes all the time while mail
+    /// comes in.
+    fn file(&self, role: Role, name: &ItemName) -> Option<TreePath> {
+        let exact = self.store.path(role, name);
+        match self.root.disk().stat(&exact) {
+            Ok((_, Kind::File)) => Some(exact),
+            _ => self.root.file_in(self.store.dir(), &name.file(role)),
+        }
     }
 
     /// The envelope, wherever the item stands; an empty one if there is none.
-    fn envelope(&self, item: &Item) -> Envelope {
+    pub(super) fn envelope(&self, item: &Item) -> Envelope {
         let role = match item.state {
             State::Held => Role::Held,
             State::ArrivingEnvelope => Role::Arriving,
             _ => Role::Queued,
         };
-        let bytes = self.file(role, item).and_then(|path| self.root.disk().read(&path, ENVELOPE_MAX).ok());
+        let bytes =
+            self.file(role, &item.name).and_then(|path| self.root.disk().read(&path, ENVELOPE_MAX).ok());
         bytes.map(|bytes| Envelope::parse(&bytes)).unwrap_or_default()
     }
 
     /// The D file: the one that the envelope names, else that of the item's own name.
     fn data(&self, item: &Item, envelope: &Envelope) -> Option<TreePath> {
-        let named =
-            envelope.data_file().filter(|name| matches!(recognize(name), Some(Found::Item(Role::Data, _))));
-        named
-            .and_then(|name| self.root.file_in(self.store.dir(), &name))
-            .or_else(|| self.file(Role::Data, item))
+        let named = match envelope.data_file().as_deref().and_then(recognize) {
+            Some(Found::Item(Role::Data, name)) => self.file(Role::Data, &name),
+            _ => None,
+        };
+        named.or_else(|| self.file(Role::Data, &item.name))
     }
 
-    fn size(&self, item: &Item, envelope: &Envelope) -> Option<u64> {
+    /// The size of its message, if that is there.
+    pub(super) fn size(&self, item: &Item, envelope: &Envelope) -> Option<u64> {
         Some(self.root.disk().stat(&self.data(item, envelope)?).ok()?.0.size)
     }
 
@@ -297,7 +354,7 @@ impl Spool {
 
     /// The envelope first gets the name of one that is arriving, so that nobody delivers the message if it ends here.
     fn delete_held(&self, item: &Item) -> Result<(), SpoolError> {
-        let held = self.file(Role::Held, item).ok_or_else(|| SpoolError::Gone(item.name.clone()))?;
+        let held = self.file(Role::Held, &item.name).ok_or_else(|| SpoolError::Gone(item.name.clone()))?;
         self.root.disk().rename(&held, &self.store.path(Role::Arriving, &item.name))?;
         self.store.discard(&item.name)
     }
@@ -332,7 +389,7 @@ fn time(item: &Item) -> String {
 }
 
 /// Text from elsewhere, harmless for terminals.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
 }
 

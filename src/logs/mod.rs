@@ -1,16 +1,33 @@
-//! `logs/sysYYYYMMDD.txt`: one thread, one file a day, one write for all lines that wait.
+//! The log: events become IMail's lines, and go where the service's `LogTo` says (manual 5): nowhere, into `sysYYYYMMDD.txt`, or to the log
+//! server.
 //!
-//! A line belongs to the day on which it is written. The file is opened for appending and looked at before each write: an admin who moves
-//! or deletes today's log gets a new one with the next line.
+//! [`writer`] is the file of the day, [`client`] the way to a log server, [`server`] the log server itself, which writes
+//! `logYYYYMMDD.txt`. Every event passes [`Log::event`], so that is where they are counted, for `imaild status`; settings are looked up for
+//! each line, so a change needs no restart.
+//!
+//! # Debug Messages and Verbose Logging
+//! What IMail's lines look like is not known. With `DebugMessages` a service logs every command of a client, and behind `>` what it
+//! replied: SMTP all lines, POP3 the first, IMAP4 the one that ends a command; never passwords, never what is in messages. With
+//! `VerboseLogging` SMTP logs why and when the queue tries a message, where its recipients are, and the dialogue with other servers.
 //!
 //! # Failure
-//! Logging never stops mail: lines that cannot be written are counted, and the count goes to standard error.
+//! Logging never stops mail: lines that cannot be written or sent are counted, and the count goes to standard error and to
+//! `imaild status`.
 //!
 //! # Limits
-//! [`WAITING_MAX`] lines wait; more are dropped and counted.
+//! [`WAITING_MAX`] lines wait for the disk, and as many for the log server; more are dropped and counted.
 
+mod client;
+pub mod server;
+mod tally;
+mod writer;
+
+pub use tally::Tally;
+pub use writer::Writer;
+
+use crate::config::{Config, Live};
 use chrono::Local;
-use layout::disk::{Disk, Handle, Open};
+use client::Client;
 use layout::logline::{self, Event, FileKind, Tag};
 use layout::name::SpoolId;
 use layout::path::TreePath;
@@ -19,46 +36,49 @@ use layout::root::Root;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::Duration;
 
-/// The most lines that wait for the disk.
+/// The most lines that wait for the disk, or for the log server.
 pub const WAITING_MAX: usize = 100_000;
 
-/// How long a stopping server waits for its log.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// The file of the log server.
+pub fn server_file(live: &Arc<Live>) -> Writer {
+    Writer::start(live.now().root(), FileKind::Server, live_directory(live))
+}
 
 /// Where log lines go.
 #[derive(Clone)]
 pub struct Log {
-    lines: SyncSender<Item>,
-    dropped: Arc<AtomicU64>,
+    file: Writer,
+    client: Option<Client>,
+    tally: Arc<Tally>,
 }
 
 impl Log {
-    /// Starts the writing thread. `dir` says where the logs are, anew for each write, since the admin may change it.
-    pub fn start(root: &Root, dir: impl Fn() -> TreePath + Send + 'static) -> Log {
-        let (lines, incoming) = mpsc::sync_channel(WAITING_MAX);
-        let disk = root.shared_disk();
-        let root = root.clone();
-        let thread = std::thread::Builder::new().name("log".into());
-        if let Err(error) = thread.spawn(move || run(&*disk, &root, &incoming, &dir)) {
-            tracing::error!(%error, "the thread that writes logs could not be started");
-        }
-        Log { lines, dropped: Arc::default() }
+    /// The log of a server: its directory and its log server are those of the registry in force. `port_offset` is added to the port of a log server
+    /// on this machine, unless the registry names the port.
+    pub fn start_for(live: &Arc<Live>, port_offset: u16) -> Log {
+        let client = Client::start(live.clone(), port_offset);
+        let file = Writer::start(live.now().root(), FileKind::System, live_directory(live));
+        Log { file, client: Some(client), tally: Arc::default() }
     }
 
-    /// Writes an event down, if the service logs to the sys file. `address` is what stands in the line's bracket. Never waits.
+    /// A log without a log server. `dir` says where the files are, anew for each write.
+    pub fn start(root: &Root, dir: impl Fn() -> TreePath + Send + 'static) -> Log {
+        Log { file: Writer::start(root, FileKind::System, dir), client: None, tally: Arc::default() }
+    }
+
+    /// Writes an event down where the service logs. `address` is what stands in the line's bracket. Never waits.
     pub fn event(&self, to: LogTo, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
-        if to != LogTo::Sys {
+        self.tally.count(event);
+        if to == LogTo::None {
             return;
         }
-        let line = logline::write(Local::now().naive_local(), tag, id, address, event);
-        if self.lines.try_send(Item::Line(line)).is_err() {
-            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            if dropped.is_power_of_two() {
-                tracing::warn!(dropped, "log lines were dropped: the disk is too slow or full");
-            }
+        let now = Local::now().naive_local();
+        let line = logline::write(now, tag, id, address, event);
+        match (to, &self.client) {
+            (LogTo::Sys, _) => self.file.write(line),
+            (LogTo::LogServer, Some(client)) => client.send(now, line),
+            _ => {}
         }
     }
 
@@ -67,71 +87,71 @@ impl Log {
         self.event(LogTo::Sys, Tag::Server, SpoolId(0), None, &Event::Note(text));
     }
 
+    /// What happened since the start.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How many lines were neither written nor sent since the start.
+    pub fn dropped(&self) -> u64 {
+        self.file.dropped() + self.client.as_ref().map_or(0, Client::dropped)
+    }
+
     /// Waits until everything so far is written: before the server ends.
     pub fn flush(&self) {
-        let (done, written) = mpsc::channel();
-        if self.lines.send(Item::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(FLUSH_PATIENCE);
-        }
+        self.file.flush();
+        self.client.iter().for_each(Client::flush);
     }
 }
 
-/// What the writing thread gets.
-enum Item {
-    Line(Vec<u8>),
-    Flush(mpsc::Sender<()>),
+/// The directory of the logs, as the registry in force says.
+fn live_directory(live: &Arc<Live>) -> impl Fn() -> TreePath + Send + 'static {
+    let live = live.clone();
+    move || directory(&live.now())
 }
 
-fn run(disk: &dyn Disk, root: &Root, incoming: &Receiver<Item>, dir: &dyn Fn() -> TreePath) {
-    let mut open: Option<(TreePath, Box<dyn Handle>)> = None;
-    while let Ok(first) = incoming.recv() {
-        let (mut lines, mut waiting) = (Vec::new(), Vec::new());
-        for item in [first].into_iter().chain(incoming.try_iter().take(WAITING_MAX)) {
-            match item {
-                Item::Line(line) => lines.extend_from_slice(&line),
-                Item::Flush(done) => waiting.push(done),
-            }
+/// The directory of the logs: `LogDir`, or `logs` in the IMail directory (manual 5).
+pub fn directory(config: &Config) -> TreePath {
+    let named = config.registry.global.log_dir.as_deref();
+    named.and_then(|dir| config.paths.resolve(config.root(), dir)).unwrap_or_else(|| config.root().logs())
+}
+
+/// Lines that were lost, counted for one way out of this process.
+#[derive(Clone)]
+struct Dropped {
+    count: Arc<AtomicU64>,
+    why: &'static str,
+}
+
+impl Dropped {
+    fn new(why: &'static str) -> Dropped {
+        Dropped { count: Arc::default(), why }
+    }
+
+    /// Counts, and says so now and then: at 1, 2, 4, 8 and so on.
+    fn add(&self, lines: u64) {
+        let before = self.count.fetch_add(lines, Ordering::Relaxed);
+        let (dropped, why) = (before + lines, self.why);
+        if lines > 0 && dropped.ilog2() != before.checked_ilog2().unwrap_or(u32::MAX) {
+            tracing::warn!(dropped, "log lines were lost: {why}");
         }
-        let name = logline::file_of(FileKind::System, Local::now().naive_local());
-        let file = root.find(&dir(), &name);
-        if !lines.is_empty()
-            && let Err(error) = write(disk, root, &mut open, file, &lines)
-        {
-            open = None;
-            tracing::warn!(%error, "log lines could not be written");
-        }
-        for done in waiting {
-            let _ = done.send(());
-        }
+    }
+
+    fn now(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 }
 
-fn write(
-    disk: &dyn Disk,
-    root: &Root,
-    open: &mut Option<(TreePath, Box<dyn Handle>)>,
-    file: TreePath,
-    lines: &[u8],
-) -> std::io::Result<()> {
-    let named = disk.stat(&file).map(|(stamp, _)| stamp.inode).ok();
-    let handle = match open {
-        Some((path, handle)) if *path == file && Some(handle.stamp()?.inode) == named => handle,
-        _ => {
-            root.make_dirs(&file.parent())?;
-            let handle = disk.open(&file, Open::Create)?;
-            finish_torn_line(&*handle)?;
-            &mut open.insert((file, handle)).1
-        }
-    };
-    handle.append(lines).map(drop)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A crash may have cut the last line: the next one begins on a line of its own.
-fn finish_torn_line(handle: &dyn Handle) -> std::io::Result<()> {
-    let size = handle.stamp()?.size;
-    let mut last = [b'\n'];
-    if size > 0 {
-        handle.read_at(&mut last, size - 1)?;
+    #[test]
+    fn lost_lines_are_counted() {
+        let dropped = Dropped::new("test");
+        for (add, expected) in [(0, 0), (1, 1), (0, 1), (5, 6)] {
+            dropped.add(add);
+            assert_eq!(dropped.now(), expected);
+        }
     }
-    if last == *b"\n" { Ok(()) } else { handle.append(b"\r\n").map(drop) }
 }

@@ -6,7 +6,7 @@
 //!
 //! # Failure
 //! A mailbox that another program holds, or that a session works on, does not hold up the others: its messages go to the next round, until
-//! [`layout::lock::PATIENCE`] is over.
+//! its patience ([`layout::lock::PATIENCE`] but for tests) is over.
 //!
 //! # Limits
 //! [`BATCH_MESSAGES`] and [`BATCH_BYTES`] a round.
@@ -14,12 +14,11 @@
 use super::{Open, State};
 use layout::disk::Disk;
 use layout::index::journal::Token;
-use layout::lock::PATIENCE;
 use layout::mailbox::{AppendJob, Appended, MailboxError, append_all};
 use layout::mbx::compose::NewMessage;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -51,10 +50,12 @@ pub struct Committer {
 
 impl Committer {
     /// Starts the thread; it ends when the committer is dropped and everything is stored.
-    pub fn start(disk: Arc<dyn Disk>) -> Committer {
+    ///
+    /// `patience` is how long a message waits for a mailbox that another program holds.
+    pub fn start(disk: Arc<dyn Disk>, patience: Duration) -> Committer {
         let (jobs, incoming) = mpsc::channel();
         let thread = std::thread::Builder::new().name("commit".into());
-        if let Err(error) = thread.spawn(move || run(&*disk, &incoming)) {
+        if let Err(error) = thread.spawn(move || run(&*disk, &incoming, patience)) {
             // Every append will answer that the committer is gone.
             tracing::error!(%error, "the thread that stores messages could not be started");
         }
@@ -76,7 +77,7 @@ impl Committer {
     }
 }
 
-fn run(disk: &dyn Disk, incoming: &Receiver<Job>) {
+fn run(disk: &dyn Disk, incoming: &Receiver<Job>, patience: Duration) {
     let mut postponed: Vec<Job> = Vec::new();
     loop {
         let first = match postponed.is_empty() {
@@ -98,12 +99,12 @@ fn run(disk: &dyn Disk, incoming: &Receiver<Job>) {
             bytes += job.message.source.len();
             round.push(job);
         }
-        postponed = store(disk, round);
+        postponed = store(disk, round, patience);
     }
 }
 
 /// Stores what can be stored now, answers, and gives back what has to wait.
-fn store(disk: &dyn Disk, round: Vec<Job>) -> Vec<Job> {
+fn store(disk: &dyn Disk, round: Vec<Job>, patience: Duration) -> Vec<Job> {
     let mut groups: BTreeMap<*const Open, Vec<Job>> = BTreeMap::new();
     round.into_iter().for_each(|job| groups.entry(Arc::as_ptr(&job.mailbox)).or_default().push(job));
     let groups: Vec<(Arc<Open>, Vec<Job>)> =
@@ -121,7 +122,7 @@ fn store(disk: &dyn Disk, round: Vec<Job>) -> Vec<Job> {
                 let locked = matches!(error, MailboxError::Locked(_));
                 let error = Arc::new(error);
                 for job in jobs {
-                    if locked && job.since.elapsed() < PATIENCE {
+                    if locked && job.since.elapsed() < patience {
                         postponed.push(job);
                     } else {
                         let _ = job.answer.send(Err(error.clone()));
@@ -135,14 +136,8 @@ fn store(disk: &dyn Disk, round: Vec<Job>) -> Vec<Job> {
 
 /// One outcome per group, in their order. Mailboxes that a session works on count as locked.
 fn append(disk: &dyn Disk, groups: &[(Arc<Open>, Vec<Job>)]) -> Vec<Result<Vec<Appended>, MailboxError>> {
-    let mut held: Vec<Option<MutexGuard<'_, State>>> = Vec::new();
-    for (open, _) in groups {
-        held.push(match open.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        });
-    }
+    let mut held: Vec<Option<MutexGuard<'_, State>>> =
+        groups.iter().map(|(open, _)| open.try_state()).collect();
     let mut appends: Vec<AppendJob<'_>> = Vec::new();
     for ((_, jobs), state) in groups.iter().zip(&mut held) {
         if let Some(state) = state {

@@ -195,7 +195,7 @@ pub fn is_below(name: &MailboxName, above: &MailboxName) -> bool {
 }
 
 /// The name of `name` after `from` became `to`.
-fn moved_name(name: &MailboxName, from: &MailboxName, to: &MailboxName) -> Option<MailboxName> {
+pub(super) fn moved_name(name: &MailboxName, from: &MailboxName, to: &MailboxName) -> Option<MailboxName> {
     let kept = from.text().split('.').count();
     let text = name.text();
     let below = text.split('.').skip(kept);

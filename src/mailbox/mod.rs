@@ -4,7 +4,7 @@
 //! [`Hub::append`], where those that wait at the same time share their syncs ([`commit`]). A keeper writes flags down once a second,
 //! takes removed bytes out of idle mailboxes and lets go of those that nobody uses.
 //!
-//! All functions here block on the disk: async code calls them inside `block_in_place`.
+//! All functions here but [`Open::glance`] block on the disk: async code calls them inside `block_in_place`.
 //!
 //! # Failure
 //! [`MailboxError`] from the engine; nothing is retried here but an append to a mailbox that another program holds, for
@@ -15,18 +15,21 @@
 
 pub mod commit;
 pub mod folders;
+pub mod public;
+pub mod special_use;
 
 use commit::{Committer, Outcome};
 use layout::disk::Disk;
 use layout::index::journal::Token;
 use layout::lock::PATIENCE;
-use layout::mailbox::{Mailbox, MailboxError};
+use layout::mailbox::{Mailbox, MailboxError, Rewrite, When};
 use layout::mbx::compose::NewMessage;
 use layout::name::MailboxName;
 use layout::path::TreePath;
 use layout::root::UserDir;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -34,6 +37,8 @@ use tokio::sync::{oneshot, watch};
 pub const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// After so long without use, removed bytes leave the file (from one per cent on).
 const IDLE_AFTER: Duration = Duration::from_secs(60);
+/// How long a finished copy waits for a mailbox that another program holds, while sessions wait for us.
+const REWRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a mailbox without users stays in memory.
 pub const RESIDENT_FOR: Duration = Duration::from_secs(120);
 /// How long the keeper waits for a mailbox that another program holds: it comes again in a second.
@@ -50,12 +55,23 @@ struct State {
     mailbox: Mailbox,
     used: Instant,
     tidied: bool,
+    /// The last change at which removed bytes were not worth taking out.
+    kept_at: u64,
 }
 
 impl Open {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while the state was held leaves it suspect at worst; the next look at the file repairs it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, if nobody works on it this moment.
+    fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Works on the mailbox; everybody who watches it is woken if that changed anything.
@@ -66,6 +82,18 @@ impl Open {
         let outcome = work(&mut state.mailbox);
         self.tell(&state.mailbox);
         outcome
+    }
+
+    /// Works on the mailbox if that is possible without waiting: `None` if somebody else works on it, or if the file has to be looked
+    /// at. For code that must not block.
+    pub fn glance<T>(&self, work: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
+        let mut state = self.try_state()?;
+        if !state.mailbox.is_current() {
+            return None;
+        }
+        state.used = Instant::now();
+        state.tidied = false;
+        Some(work(&mut state.mailbox))
     }
 
     /// Wakes whoever watches, if there is news.
@@ -90,13 +118,20 @@ pub struct Hub {
     disk: Arc<dyn Disk>,
     open: Mutex<HashMap<TreePath, Arc<Open>>>,
     committer: Committer,
+    /// A large mailbox is being rewritten: one at a time.
+    rewriting: Arc<AtomicBool>,
 }
 
 impl Hub {
     /// A hub on a disk, with its committer running. [`Hub::keep`] must be called about once a second.
     pub fn new(disk: Arc<dyn Disk>) -> Arc<Hub> {
-        let committer = Committer::start(disk.clone());
-        Arc::new(Hub { disk, open: Mutex::default(), committer })
+        Hub::with_patience(disk, PATIENCE)
+    }
+
+    /// The same; a new message waits so long for a mailbox that another program holds.
+    pub fn with_patience(disk: Arc<dyn Disk>, patience: Duration) -> Arc<Hub> {
+        let committer = Committer::start(disk.clone(), patience);
+        Arc::new(Hub { disk, open: Mutex::default(), committer, rewriting: Arc::default() })
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<TreePath, Arc<Open>>> {
@@ -112,7 +147,7 @@ impl Hub {
         let mut table = self.table();
         let entry = table.entry(file.clone()).or_insert_with(|| {
             let mailbox = Mailbox::new(self.disk.clone(), file.clone(), user_lock);
-            let state = State { mailbox, used: Instant::now(), tidied: false };
+            let state = State { mailbox, used: Instant::now(), tidied: false, kept_at: 0 };
             Arc::new(Open { file, state: Mutex::new(state), changed: watch::Sender::new(0) })
         });
         entry.clone()
@@ -139,15 +174,12 @@ impl Hub {
         let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
         for open in all {
             // A mailbox that somebody works on this moment has its turn the next time.
-            let Ok(mut state) = open.state.try_lock() else { continue };
+            let Some(mut state) = open.try_state() else { continue };
             if state.mailbox.needs_flush() {
-                self.report(&open, state.mailbox.flush(KEEPER_PATIENCE));
+                report(&open, state.mailbox.flush(KEEPER_PATIENCE));
             }
             let idle = state.used.elapsed();
-            if idle >= IDLE_AFTER && !state.tidied {
-                state.tidied = true;
-                self.report(&open, state.mailbox.tidy(false, KEEPER_PATIENCE));
-            }
+            self.take_out_removed(&open, &mut state, idle);
             let settled = !state.mailbox.needs_flush();
             drop(state);
             if idle >= RESIDENT_FOR && settled {
@@ -160,22 +192,64 @@ impl Hub {
         }
     }
 
+    /// Takes removed bytes out if it is time: at once, or by a thread that copies what stays.
+    fn take_out_removed(&self, open: &Arc<Open>, state: &mut State, idle: Duration) {
+        let when = match idle >= IDLE_AFTER && !std::mem::replace(&mut state.tidied, idle >= IDLE_AFTER) {
+            true => When::Idle,
+            false if state.mailbox.modseq() == state.kept_at => return,
+            false => When::Due,
+        };
+        if !state.mailbox.removal_is_due(when) {
+            state.kept_at = state.mailbox.modseq();
+            return;
+        }
+        if self.rewriting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        match state.mailbox.begin_rewrite(when, KEEPER_PATIENCE) {
+            Ok(Some(rewrite)) => {
+                let (open, rewriting) = (open.clone(), self.rewriting.clone());
+                let work = move || {
+                    finish_rewrite(&open, rewrite);
+                    rewriting.store(false, Ordering::Release);
+                };
+                if std::thread::Builder::new().name("rewrite".into()).spawn(work).is_ok() {
+                    return;
+                }
+            }
+            outcome => report(open, outcome.map(drop)),
+        }
+        self.rewriting.store(false, Ordering::Release);
+    }
+
     /// Flushes everything: before the server stops.
     pub fn flush(&self) {
         let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
         for open in all {
             let mut state = open.state();
             if state.mailbox.needs_flush() {
-                self.report(&open, state.mailbox.flush(PATIENCE));
+                report(&open, state.mailbox.flush(PATIENCE));
             }
         }
     }
+}
 
-    fn report(&self, open: &Open, outcome: Result<(), MailboxError>) {
-        match outcome {
-            // Comes again in a second.
-            Ok(()) | Err(MailboxError::Locked(_)) => {}
-            Err(error) => tracing::warn!(mailbox = %open.file, %error, "flags could not be written down"),
-        }
+fn report(open: &Open, outcome: Result<(), MailboxError>) {
+    match outcome {
+        // Comes again in a second.
+        Ok(()) | Err(MailboxError::Locked(_)) => {}
+        Err(error) => tracing::warn!(mailbox = %open.file, %error, "changes could not be written down"),
     }
+}
+
+/// Copies a large mailbox without its removed messages while others use it.
+fn finish_rewrite(open: &Open, rewrite: Rewrite) {
+    let outcome = rewrite.copy().and_then(|()| {
+        let mut state = open.state();
+        let outcome = state.mailbox.finish_rewrite(rewrite, REWRITE_PATIENCE);
+        open.tell(&state.mailbox);
+        outcome
+    });
+    // If another program changed the file meanwhile the keeper begins again.
+    report(open, outcome.map(drop));
 }

@@ -47,6 +47,17 @@ pub fn literal(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().map(|&byte| if byte == 0 { NUL_SUBSTITUTE } else { byte }));
 }
 
+/// Writes `text` as a literal; one that holds NUL bytes as a literal8 (RFC 3516), unchanged.
+pub fn literal8(out: &mut Vec<u8>, text: &[u8]) {
+    if memchr::memchr(0, text).is_none() {
+        return literal(out, text);
+    }
+    out.extend_from_slice(b"~{");
+    number(out, text.len() as u64);
+    out.extend_from_slice(b"}\r\n");
+    out.extend_from_slice(text);
+}
+
 /// Writes a number in decimal.
 pub fn number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0u8; 20];

@@ -1,12 +1,16 @@
 //! Listening and accepting.
 
+use super::board::Port;
 use super::{CLIENTS_MAX, Options, ServeError, Service};
+use crate::logs;
 use crate::session::Server;
 use crate::session::connection::Connection;
 use crate::session::network::listed;
+use crate::session::traffic::Traffic;
 use layout::logline::{Event, Tag};
 use layout::name::SpoolId;
 use layout::registry::model::{AccessMode, Service as ServiceSettings, Services};
+use layout::syslog;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,32 +76,63 @@ pub struct Bound {
     tls: Tls,
     socket: std::net::TcpListener,
     address: SocketAddr,
+    service: Service,
+    traffic: Arc<Traffic>,
+}
+
+/// A bound port of the log server.
+pub struct BoundLog {
+    /// The socket, which does not block.
+    pub socket: std::net::UdpSocket,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 impl Bound {
-    /// Protocol and address, for the line that says that the server is ready.
-    pub fn describe(&self) -> String {
-        let over = if self.tls == Tls::AtOnce { " over TLS" } else { "" };
-        format!("{:?}{over} {}", self.protocol, self.address)
+    /// What there is to say about it.
+    pub fn port(&self) -> Port {
+        Port {
+            service: self.service.word(),
+            protocol: format!("{:?}", self.protocol),
+            tls: self.tls == Tls::AtOnce,
+            address: self.address,
+            traffic: self.traffic.clone(),
+        }
     }
 }
 
-/// Binds the ports of all services.
+/// Binds the ports of all services but the log server.
 pub fn bind(options: &Options) -> Result<Vec<Bound>, ServeError> {
     let mut bound = Vec::new();
     for (protocol, tls, service, port) in PORTS {
         if !options.runs(service) {
             continue;
         }
-        let port = port.checked_add(options.port_offset).ok_or_else(|| {
-            std::io::Error::other(format!("--port-offset {} leads beyond the last port", options.port_offset))
-        })?;
-        for address in addresses(options, port) {
+        for address in addresses(options, with_offset(options, port)?) {
             let socket = listen(address).map_err(|error| ServeError::Bind { address, error })?;
-            bound.push(Bound { protocol, tls, socket, address });
+            bound.push(Bound { protocol, tls, socket, address, service, traffic: Arc::default() });
         }
     }
     Ok(bound)
+}
+
+/// Binds the log server's port, if the log server is to run.
+pub fn bind_log(options: &Options) -> Result<Vec<BoundLog>, ServeError> {
+    if !options.runs(Service::Log) {
+        return Ok(Vec::new());
+    }
+    let bind = |address| match logs::server::bind(address) {
+        Ok(socket) => Ok(BoundLog { socket, address }),
+        Err(error) => Err(ServeError::Bind { address, error }),
+    };
+    addresses(options, with_offset(options, syslog::PORT)?).into_iter().map(bind).collect()
+}
+
+fn with_offset(options: &Options, port: u16) -> Result<u16, ServeError> {
+    let port = port.checked_add(options.port_offset).ok_or_else(|| {
+        std::io::Error::other(format!("--port-offset {} leads beyond the last port", options.port_offset))
+    })?;
+    Ok(port)
 }
 
 /// Where to listen: the addresses of `--bind`, else all. Linux takes IPv4 clients on the IPv6 socket; without IPv6 there is the other one.
@@ -121,7 +156,7 @@ fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 
 /// Accepts clients until the server stops, and waits for their sessions.
 pub async fn accept(server: Arc<Server>, bound: Bound) {
-    let (protocol, tls) = (bound.protocol, bound.tls);
+    let (protocol, tls, traffic) = (bound.protocol, bound.tls, bound.traffic);
     let listener = match TcpListener::from_std(bound.socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot listen"),
@@ -137,9 +172,9 @@ pub async fn accept(server: Arc<Server>, bound: Bound) {
         };
         match accepted {
             Ok((stream, _)) => {
-                let server = server.clone();
+                let (server, counted) = (server.clone(), traffic.enter());
                 sessions.spawn(async move {
-                    let _place = place;
+                    let _place = (place, counted);
                     if let Ok(connection) = Connection::new(stream) {
                         session(server, protocol, tls, connection).await;
                     }
@@ -159,15 +194,22 @@ pub async fn accept(server: Arc<Server>, bound: Bound) {
 /// May this client talk to the service at all (manual 6-1-4, control access)? Says so in the log if not.
 fn is_admitted(server: &Server, protocol: Protocol, peer: IpAddr) -> bool {
     let config = server.live.now();
-    let (tag, settings) = protocol.service(&config.registry.services);
+    let (_, settings) = protocol.service(&config.registry.services);
     let admitted = match settings.access_mode {
         AccessMode::AllExcept => !listed(&settings.access_list, peer),
         AccessMode::NoneExcept => listed(&settings.access_list, peer),
     };
     if !admitted {
-        server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), &Event::Denied { peer });
+        log(server, protocol, peer, &Event::Denied { peer });
     }
     admitted
+}
+
+/// A line about a client that has no session.
+fn log(server: &Server, protocol: Protocol, peer: IpAddr, event: &Event<'_>) {
+    let config = server.live.now();
+    let (tag, settings) = protocol.service(&config.registry.services);
+    server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), event);
 }
 
 async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connection: Connection) {
@@ -177,6 +219,7 @@ async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connecti
     }
     let Some(_pass) = server.gate.enter(peer, Instant::now()) else {
         tracing::warn!(%peer, ?protocol, "too many connections from one address");
+        log(&server, protocol, peer, &Event::Disconnect("too many connections from this address"));
         // Behind TLS nobody hears it, and a handshake is work.
         if tls == Tls::OnRequest {
             connection.answer(protocol.busy());
@@ -187,7 +230,7 @@ async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connecti
     if tls == Tls::AtOnce
         && let Err(error) = connection.start_tls(&server.tls).await
     {
-        return tracing::debug!(%error, peer = %connection.peer(), "a TLS handshake failed");
+        return log(&server, protocol, peer, &Event::Disconnect(&format!("TLS failed: {error}")));
     }
     match protocol {
         Protocol::Smtp => crate::smtp::session(server, connection, false).await,

@@ -9,19 +9,23 @@
 //! # Limits
 //! [`CLIENTS_MAX`] connections; [`DRAIN_FOR`] for the last commands.
 
+pub mod board;
 mod listen;
 mod rights;
 pub mod tls;
 
 use crate::account::Accounts;
 use crate::config::{Live, Watcher};
-use crate::logs::Log;
+use crate::logs::{self, Log, Writer};
 use crate::mailbox::{FLUSH_EVERY, Hub};
 use crate::session::Server;
+use crate::session::network::own_addresses;
+use crate::session::traffic::Traffic;
 use crate::smtp::relay;
 use crate::transport::remote::Route;
 use crate::transport::remote::resolver::Resolver;
 use crate::transport::{self, Transport};
+use board::{Board, Port};
 use layout::disk::real::RealDisk;
 use layout::registry::store::StoreError;
 use layout::root::{Root, RootError};
@@ -53,12 +57,17 @@ pub struct Options {
     pub routes: Vec<String>,
     /// The resolver to ask.
     pub dns: Option<SocketAddr>,
+    /// How long a new message waits for a mailbox that another program holds.
+    pub lock_patience: Duration,
 }
 
 impl Options {
-    /// Was this service asked for, or none in particular?
+    /// Was this service asked for, or none in particular? The log server must be asked for: it takes lines from the network.
     pub fn runs(&self, service: Service) -> bool {
-        self.services.is_empty() || self.services.contains(&service)
+        match self.services.is_empty() {
+            true => !matches!(service, Service::Log | Service::Web),
+            false => self.services.contains(&service),
+        }
     }
 }
 
@@ -73,25 +82,37 @@ pub enum Service {
     Pop3,
     /// Reading mail on the server.
     Imap,
-    /// The web client.
+    /// The web client; there is none yet.
     Web,
     /// The log server.
     Log,
+}
+
+impl Service {
+    /// All services.
+    pub const ALL: [Service; 6] =
+        [Service::Smtp, Service::Queue, Service::Pop3, Service::Imap, Service::Web, Service::Log];
+
+    /// The word for it in `--services`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Service::Smtp => "smtp",
+            Service::Queue => "queue",
+            Service::Pop3 => "pop3",
+            Service::Imap => "imap",
+            Service::Web => "web",
+            Service::Log => "log",
+        }
+    }
 }
 
 impl FromStr for Service {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Service, String> {
-        match name {
-            "smtp" => Ok(Service::Smtp),
-            "queue" => Ok(Service::Queue),
-            "pop3" => Ok(Service::Pop3),
-            "imap" => Ok(Service::Imap),
-            "web" => Ok(Service::Web),
-            "log" => Ok(Service::Log),
-            _ => Err(format!("{name:?} is no service: smtp, queue, pop3, imap, web, log")),
-        }
+        let words = || Service::ALL.map(Service::word).join(", ");
+        let found = Service::ALL.into_iter().find(|service| service.word() == name);
+        found.ok_or_else(|| format!("{name:?} is no service: {}", words()))
     }
 }
 
@@ -119,14 +140,23 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
+/// Sessions run on so many threads at least: small messages are read on them, and one that waits for the disk must not hold up
+/// the others.
+const WORKERS_MIN: usize = 4;
+
 /// Serves until told to stop.
 pub fn run(options: Options) -> Result<(), ServeError> {
+    // What the logs are not the place for, or cannot take any more on a full disk. A program that has one already keeps it.
+    let warnings = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let _ = warnings.with_max_level(tracing::Level::WARN).try_init();
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;
-    let listeners = listen::bind(&options)?;
+    let listeners = (listen::bind(&options)?, listen::bind_log(&options)?);
     rights::give_up(&dir)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.max(WORKERS_MIN);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(serve(options, root, live, notes, listeners));
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome
@@ -137,34 +167,12 @@ async fn serve(
     root: Root,
     live: Arc<Live>,
     notes: Vec<String>,
-    listeners: Vec<listen::Bound>,
+    (listeners, log_sockets): (Vec<listen::Bound>, Vec<listen::BoundLog>),
 ) -> Result<(), ServeError> {
-    let log = Log::start(&root, {
-        let live = live.clone();
-        move || {
-            let config = live.now();
-            let named = config.registry.global.log_dir.as_deref();
-            named
-                .and_then(|dir| config.paths.resolve(config.root(), dir))
-                .unwrap_or_else(|| config.root().logs())
-        }
-    });
-    for note in &notes {
-        say(&log, note);
-    }
-    let hub = Hub::new(root.shared_disk());
-    let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
-    let transport = Transport::start(&live, &hub, &log, sending(&options))?;
-    for domain in transport.gateway_for(&live.now()) {
-        say(&log, &format!("mail for {domain} is taken from anyone, because a route names it"));
-    }
-    relay::warnings(&live.now().registry).iter().for_each(|text| say(&log, text));
-    let tls = tls::start(&live, {
-        let log = log.clone();
-        move |text: &str| say(&log, text)
-    })?;
-    let server = Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls));
-
+    let log = Log::start_for(&live, options.port_offset);
+    let hub = Hub::with_patience(root.shared_disk(), options.lock_patience);
+    let server = start(&options, &live, &notes, &hub, &log)?;
+    let log_server = LogServer::start(&live, log_sockets)?;
     let watcher = Watcher::start(live, {
         let log = log.clone();
         move |text: &str| say(&log, text)
@@ -173,27 +181,93 @@ async fn serve(
     let keeper = keep(hub.clone(), ended.clone());
 
     let mut sessions = tokio::task::JoinSet::new();
-    let sockets = listeners.iter().map(|bound| bound.describe()).collect::<Vec<_>>().join(", ");
+    let ports: Vec<Port> = listeners.iter().map(listen::Bound::port).chain(log_server.ports).collect();
+    let sockets = ports.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let services =
+        Service::ALL.into_iter().filter(|service| options.runs(*service) && *service != Service::Web);
+    let board = Board::start(&root, services.map(Service::word).collect(), ports, &log);
     for bound in listeners {
         sessions.spawn(listen::accept(server.clone(), bound));
     }
     log.note(&format!("imaild {} is ready: {sockets}", env!("CARGO_PKG_VERSION")));
     // Scripts and tests wait for this line.
     println!("imaild is ready: {sockets}");
-    told_to_stop().await?;
+    tokio::select! {
+        told = told_to_stop() => told?,
+        () = board.keep() => {}
+    }
     say(&log, "the server is stopping");
     server.stop();
     let drained = async { while sessions.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN_FOR, drained).await;
     sessions.abort_all();
-    drop(watcher);
+    drop((watcher, log_server.tasks));
     ended.store(true, Ordering::Relaxed);
     tokio::task::block_in_place(|| {
         let _ = keeper.join();
         hub.flush();
         log.flush();
+        log_server.writer.iter().for_each(Writer::flush);
     });
+    drop(board);
     Ok(())
+}
+
+/// Puts the server together, and says what the admin should know of the settings.
+fn start(
+    options: &Options,
+    live: &Arc<Live>,
+    notes: &[String],
+    hub: &Arc<Hub>,
+    log: &Log,
+) -> Result<Arc<Server>, ServeError> {
+    if options.services.contains(&Service::Web) {
+        say(log, "there is no web service in this version yet: \"web\" in --services does nothing");
+    }
+    for note in notes {
+        say(log, note);
+    }
+    let accounts = Accounts::new(live.clone()).map_err(io::Error::other)?;
+    let transport = Transport::start(live, hub, log, sending(options))?;
+    for domain in transport.gateway_for(&live.now()) {
+        say(log, &format!("mail for {domain} is taken from anyone, because a route names it"));
+    }
+    relay::warnings(&live.now().registry).iter().for_each(|text| say(log, text));
+    let tls = tls::start(live, {
+        let log = log.clone();
+        move |text: &str| say(&log, text)
+    })?;
+    Ok(Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls)))
+}
+
+/// A port in the line that says that the server is ready.
+fn describe(port: &Port) -> String {
+    let over = if port.tls { " over TLS" } else { "" };
+    format!("{}{over} {}", port.protocol, port.address)
+}
+
+/// The log server, if it runs.
+struct LogServer {
+    writer: Option<Writer>,
+    /// They end when this is dropped.
+    tasks: tokio::task::JoinSet<()>,
+    ports: Vec<Port>,
+}
+
+impl LogServer {
+    fn start(live: &Arc<Live>, sockets: Vec<listen::BoundLog>) -> io::Result<LogServer> {
+        let (mut tasks, mut ports, mut writer) = (tokio::task::JoinSet::new(), Vec::new(), None);
+        for listen::BoundLog { socket, address } in sockets {
+            let writer = writer.get_or_insert_with(|| logs::server_file(live)).clone();
+            let traffic = Arc::<Traffic>::default();
+            let (socket, live) = (tokio::net::UdpSocket::from_std(socket)?, live.clone());
+            let (counted, own) = (traffic.clone(), own_addresses());
+            tasks.spawn(logs::server::receive(socket, writer, counted, move || live.now(), own));
+            let (service, protocol) = (Service::Log.word(), "Log over UDP".to_owned());
+            ports.push(Port { service, protocol, tls: false, address, traffic });
+        }
+        Ok(LogServer { writer, tasks, ports })
+    }
 }
 
 /// What the command line says of sending.

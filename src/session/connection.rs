@@ -2,12 +2,13 @@
 //!
 //! Memory is taken only while bytes are there: an idle connection has no buffer of ours, a TLS one what the library needs.
 //!
-//! Protocol sessions are plain blocking code between two client commands: [`Connection::blocking`] gives them a writer, with
-//! backpressure from the client, inside `block_in_place`.
+//! What code that blocks on the disk answers gathers in memory ([`Connection::blocking`]); only async code sends it, so that a slow
+//! client costs no thread. Long answers are made in pieces, with [`Connection::flush_if_large`] between them.
 //!
 //! # Failure
 //! [`ReadError`]; a client that is too slow, sends too long a line or hangs up.
 
+use super::compression::Deflate;
 use crate::account::Ends;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, Write};
@@ -16,15 +17,16 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
-/// How much a blocking writer gathers before it writes.
-const GATHER: usize = 64 << 10;
+/// How much is gathered before it is sent.
+pub const GATHER: usize = 64 << 10;
+/// So much of the begin, and so much of the end, of what was answered to one command is kept for the log.
+const SAID_MAX: usize = 4 << 10;
 /// How long a client may take to accept a piece of our answer.
 const WRITE_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a client may take for the TLS handshake.
@@ -107,11 +109,16 @@ impl Stream {
 /// A connection.
 pub struct Connection {
     stream: Stream,
+    deflate: Option<Box<Deflate>>,
     /// Bytes that were read and not used yet, from `used` on.
     buffer: Vec<u8>,
     used: usize,
     /// Bytes that wait to be written.
     answer: Vec<u8>,
+    /// What was sent already of the answer to this command, if the log is to have it.
+    said: Option<Vec<u8>>,
+    /// Where in `answer` that of this command begins.
+    said_from: usize,
     peer: SocketAddr,
     local: SocketAddr,
 }
@@ -123,7 +130,9 @@ impl Connection {
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let stream = Stream::Plain(stream);
-        Ok(Connection { stream, buffer: Vec::new(), used: 0, answer: Vec::new(), peer, local })
+        let (buffer, answer) = (Vec::new(), Vec::new());
+        let (deflate, said) = (None, None);
+        Ok(Connection { stream, deflate, buffer, used: 0, answer, said, said_from: 0, peer, local })
     }
 
     /// The client's address.
@@ -151,6 +160,31 @@ impl Connection {
         matches!(self.stream, Stream::Tls(_))
     }
 
+    /// Version and cipher of TLS, for the log.
+    pub fn tls(&self) -> Option<String> {
+        let Stream::Tls(stream) = &self.stream else { return None };
+        let tls = stream.get_ref().1;
+        let (version, cipher) = (tls.protocol_version()?, tls.negotiated_cipher_suite()?.suite());
+        Some(format!("{version:?} {cipher:?}"))
+    }
+
+    /// The lines that were answered since this was called last, if they were kept (of a long answer only begin and end), and whether those that
+    /// follow are to be kept: for Debug Messages, which can be switched at any time.
+    pub fn take_said(&mut self, keep: bool) -> Vec<String> {
+        let mut said = std::mem::replace(&mut self.said, keep.then(Vec::new));
+        if let Some(said) = &mut said {
+            keep_ends(said, self.answer.get(self.said_from..).unwrap_or_default());
+        }
+        self.said_from = self.answer.len();
+        let said = said.unwrap_or_default();
+        String::from_utf8_lossy(&said).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Are answers kept for [`Connection::take_said`]?
+    pub fn keeps_said(&self) -> bool {
+        self.said.is_some()
+    }
+
     /// Sends what was answered and begins TLS. What the client sent before is forgotten: it came in the clear, from anybody
     /// (RFC 3207 §4.2). After an error the connection is of no use.
     pub async fn start_tls(&mut self, acceptor: &TlsAcceptor) -> io::Result<()> {
@@ -165,6 +199,34 @@ impl Connection {
                 Ok(())
             }
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Sends what was answered and `answer`, and compresses everything from then on, in both directions (RFC 4978). `false`: too many
+    /// connections are compressed already, and nothing was sent.
+    pub async fn start_compression(&mut self, answer: &str) -> io::Result<bool> {
+        let Some(deflate) = Deflate::new(self.waiting().to_vec()) else { return Ok(false) };
+        self.answer(answer);
+        self.flush().await?;
+        self.discard_waiting();
+        self.deflate = Some(Box::new(deflate));
+        Ok(true)
+    }
+
+    /// Waits for bytes and unpacks them; 0 at the end of the stream.
+    async fn read(&mut self) -> io::Result<usize> {
+        let Some(deflate) = &mut self.deflate else { return self.stream.read(&mut self.buffer).await };
+        loop {
+            let unpacked = deflate.unpack(&mut self.buffer)?;
+            if unpacked > 0 {
+                return Ok(unpacked);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = Vec::new();
+            }
+            if self.stream.read(&mut deflate.packed).await? == 0 {
+                return Ok(0);
+            }
         }
     }
 
@@ -189,7 +251,7 @@ impl Connection {
             // The memory goes while nothing comes.
             self.buffer = Vec::new();
         }
-        match timeout(patience, self.stream.read(&mut self.buffer)).await {
+        match timeout(patience, self.read()).await {
             Err(_) => Err(ReadError::Slow),
             Ok(Ok(0)) => Err(ReadError::Closed),
             Ok(Ok(_)) => Ok(()),
@@ -250,17 +312,33 @@ impl Connection {
         if self.answer.is_empty() {
             return Ok(());
         }
-        let answer = std::mem::take(&mut self.answer);
+        let mut answer = std::mem::take(&mut self.answer);
+        if let Some(said) = &mut self.said {
+            keep_ends(said, answer.get(self.said_from..).unwrap_or_default());
+        }
+        self.said_from = 0;
+        if let Some(deflate) = &mut self.deflate {
+            answer = deflate.pack(&answer)?;
+        }
         match timeout(WRITE_PATIENCE, self.stream.write(&answer)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    /// A writer for blocking code, inside `block_in_place` only. What it holds goes out when 64 KiB are together, and by
-    /// [`Connection::flush`].
+    /// Sends what was answered if it is worth a system call.
+    pub async fn flush_if_large(&mut self) -> io::Result<()> {
+        if self.answer.len() >= GATHER { self.flush().await } else { Ok(()) }
+    }
+
+    /// What waits to be sent, for adding to it.
+    pub fn answering(&mut self) -> &mut Vec<u8> {
+        &mut self.answer
+    }
+
+    /// A writer for blocking code. What it is given goes out by [`Connection::flush`].
     pub fn blocking(&mut self) -> Blocking<'_> {
-        Blocking { connection: self, runtime: Handle::current() }
+        Blocking { answer: &mut self.answer }
     }
 
     /// Says goodbye to the other side.
@@ -270,28 +348,66 @@ impl Connection {
     }
 }
 
+/// Adds to what is kept; if it gets too long, begin and end stay.
+fn keep_ends(said: &mut Vec<u8>, more: &[u8]) {
+    said.extend_from_slice(more);
+    if said.len() > 2 * SAID_MAX {
+        said.drain(SAID_MAX..said.len() - SAID_MAX);
+    }
+}
+
 /// Did the client just go? Many end TLS without the goodbye that belongs to it.
 fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }
 
-/// Writes to a connection from blocking code.
+/// Gathers an answer in blocking code.
 pub struct Blocking<'a> {
-    connection: &'a mut Connection,
-    runtime: Handle,
+    answer: &'a mut Vec<u8>,
 }
 
 impl Write for Blocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.connection.answer(bytes);
-        if self.connection.answer.len() >= GATHER {
-            self.flush()?;
-        }
+        self.answer.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Blocking { connection, runtime } = self;
-        runtime.block_on(connection.flush())
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_said_is_kept_for_the_log() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut connection = Connection::new(listener.accept().await.unwrap().0).unwrap();
+        connection.answer("before\r\n");
+        assert!(connection.take_said(true).is_empty(), "nobody wanted to know");
+        connection.answer("one\r\n");
+        assert_eq!(connection.take_said(true), ["one"]);
+        connection.answer("two\r\n");
+        connection.flush().await.unwrap();
+        connection.answer("three\r\nfour\r\n");
+        assert_eq!(connection.take_said(true), ["two", "three", "four"], "sent or not");
+        connection.flush().await.unwrap();
+        assert!(connection.take_said(false).is_empty());
+        connection.answer("five\r\n");
+        assert!(!connection.keeps_said() && connection.take_said(false).is_empty());
+    }
+
+    #[test]
+    fn of_long_answers_begin_and_end_are_kept() {
+        let mut said = b"+OK\r\n".to_vec();
+        for _ in 0..100 {
+            keep_ends(&mut said, &[b'x'; 1000]);
+        }
+        keep_ends(&mut said, b"\r\nt1 OK done\r\n");
+        assert_eq!(said.len(), 2 * SAID_MAX);
+        assert!(said.starts_with(b"+OK\r\nx") && said.ends_with(b"x\r\nt1 OK done\r\n"));
     }
 }

@@ -1,15 +1,18 @@
 //! What every session works with: the [`Server`]'s parts, and the client's [`connection`].
 
+mod compression;
 pub mod connection;
 pub mod gate;
 pub mod network;
 #[cfg(test)]
 pub mod testing;
+pub mod traffic;
 
 use crate::account::Accounts;
 use crate::config::Live;
 use crate::logs::Log;
 use crate::mailbox::Hub;
+use crate::smtp::limits::Senders;
 use crate::smtp::lists::SenderLists;
 use crate::transport::Transport;
 use gate::Gate;
@@ -36,6 +39,8 @@ pub struct Server {
     pub gate: Arc<Gate>,
     /// Who is refused, and who counts as local.
     pub sender_lists: SenderLists,
+    /// How much accounts send.
+    pub senders: Arc<Senders>,
     stopping: watch::Sender<bool>,
 }
 
@@ -49,9 +54,9 @@ impl Server {
         transport: Transport,
         tls: TlsAcceptor,
     ) -> Server {
-        let (gate, sender_lists) = (Arc::default(), SenderLists::default());
+        let (gate, sender_lists, senders) = (Arc::default(), SenderLists::default(), Arc::default());
         let stopping = watch::Sender::new(false);
-        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, stopping }
+        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, senders, stopping }
     }
 
     /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be

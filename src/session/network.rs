@@ -68,6 +68,23 @@ pub fn network_of(address: IpAddr, v4: u32) -> IpAddr {
     }
 }
 
+/// The addresses of this machine.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in interfaces.filter_map(|interface| interface.address) {
+        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(four), _) => IpAddr::V4(four.ip()),
+            (_, Some(six)) => IpAddr::V6(six.ip()),
+            _ => continue,
+        };
+        if !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,8 @@
-//! SMTP commands, typed: a pure parser.
+//! SMTP commands, typed: a pure parser. The parameters of MAIL and RCPT are [`super::parameters`]'.
 //!
 //! Lines are taken as clients write them: any case, `MAIL FROM: <a@b>` with a blank, addresses without brackets.
+
+use super::parameters::{self, Mail, Rcpt};
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,19 +15,18 @@ pub enum Command {
         extended: bool,
     },
     /// `MAIL FROM:<sender>`.
-    Mail {
-        /// Empty for the null sender.
-        sender: String,
-        /// `SIZE=`.
-        size: Option<u64>,
-    },
+    Mail(Mail),
     /// `RCPT TO:<recipient>`.
-    Rcpt {
-        /// The recipient as the client wrote it.
-        recipient: String,
-    },
+    Rcpt(Rcpt),
     /// `DATA`.
     Data,
+    /// `BDAT size [LAST]` (RFC 3030); the octets follow.
+    Chunk {
+        /// How many.
+        size: u64,
+        /// Does the message end with them?
+        last: bool,
+    },
     /// `RSET`.
     Reset,
     /// `NOOP`.
@@ -43,6 +44,8 @@ pub enum Command {
     Verify(String),
     /// `EXPN address`.
     Expand(String),
+    /// `ETRN node` (RFC 1985).
+    Retry(String),
     /// `STARTTLS` (RFC 3207).
     StartTls,
     /// `HELP`.
@@ -60,10 +63,11 @@ pub enum Bad {
     Argument(&'static str),
     /// A parameter that was not offered.
     Parameter,
+    /// Addresses in UTF-8 need the parameter SMTPUTF8 (RFC 6531 §3.5).
+    Utf8,
+    /// A BDAT whose size is not to be made out: nobody can say where the octets behind it end and the next command begins.
+    Chunk,
 }
-
-/// The longest address (RFC 5321 §4.5.3.1.3, with room for both parts at their longest).
-const ADDRESS_MAX: usize = 320;
 
 /// Reads a command line, without its line end.
 pub fn parse(line: &str) -> Result<Command, Bad> {
@@ -80,8 +84,21 @@ pub fn parse(line: &str) -> Result<Command, Bad> {
             let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(255).collect();
             Ok(Command::Hello { name, extended })
         }
-        "MAIL" => mail(after(line, "MAIL", "FROM").ok_or(Bad::Argument("MAIL FROM:<address> is expected"))?),
-        "RCPT" => rcpt(after(line, "RCPT", "TO").ok_or(Bad::Argument("RCPT TO:<address> is expected"))?),
+        "MAIL" => {
+            let argument = after(line, "MAIL", "FROM");
+            let argument = argument.ok_or(Bad::Argument("MAIL FROM:<address> is expected"))?;
+            Ok(Command::Mail(parameters::mail(argument)?))
+        }
+        "RCPT" => {
+            let argument = after(line, "RCPT", "TO");
+            let argument = argument.ok_or(Bad::Argument("RCPT TO:<address> is expected"))?;
+            Ok(Command::Rcpt(parameters::rcpt(argument)?))
+        }
+        "BDAT" => chunk(rest),
+        "ETRN" => match rest.split_ascii_whitespace().next() {
+            Some(node) => Ok(Command::Retry(node.to_owned())),
+            None => Err(Bad::Argument("a domain is missing")),
+        },
         "DATA" => alone(Command::Data),
         "RSET" => alone(Command::Reset),
         "STARTTLS" => alone(Command::StartTls),
@@ -110,48 +127,16 @@ fn after<'a>(line: &'a str, verb: &str, word: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(word).then(|| rest.trim_start())
 }
 
-/// An address, in brackets or bare, and the parameters behind it. A source route in front is dropped (RFC 5321 §4.1.1.3).
-fn path(text: &str) -> Result<(&str, &str), Bad> {
-    const WRONG: Bad = Bad::Argument("an address in angle brackets is expected");
-    let (address, parameters) = match text.strip_prefix('<') {
-        Some(rest) => rest.split_once('>').ok_or(WRONG)?,
-        None => text.split_once(' ').unwrap_or((text, "")),
+fn chunk(rest: &str) -> Result<Command, Bad> {
+    let mut words = rest.split_ascii_whitespace();
+    let size = words.next().filter(|size| size.bytes().all(|b| b.is_ascii_digit()));
+    let size = size.and_then(|size| size.parse().ok()).ok_or(Bad::Chunk)?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return Err(Bad::Chunk),
     };
-    let address = match address.strip_prefix('@') {
-        Some(route) => route.split_once(':').ok_or(WRONG)?.1,
-        None => address,
-    };
-    let legal = address.len() <= ADDRESS_MAX
-        && address.bytes().all(|b| b.is_ascii_graphic() && b != b'<' && b != b'>');
-    if legal { Ok((address, parameters)) } else { Err(WRONG) }
-}
-
-fn mail(text: &str) -> Result<Command, Bad> {
-    if text.is_empty() {
-        return Err(Bad::Argument("MAIL FROM:<address> is expected"));
-    }
-    let (sender, parameters) = path(text)?;
-    let mut size = None;
-    for parameter in parameters.split_ascii_whitespace() {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match name.to_ascii_uppercase().as_str() {
-            "SIZE" => size = Some(value.parse().map_err(|_| Bad::Argument("SIZE is a number of bytes"))?),
-            "BODY" if value.eq_ignore_ascii_case("7BIT") || value.eq_ignore_ascii_case("8BITMIME") => {}
-            // RFC 4954 section 5: whoever trusts the client may use it; we have no use for it.
-            "AUTH" => {}
-            _ => return Err(Bad::Parameter),
-        }
-    }
-    Ok(Command::Mail { sender: sender.to_owned(), size })
-}
-
-fn rcpt(text: &str) -> Result<Command, Bad> {
-    let (recipient, parameters) = path(text)?;
-    match parameters.trim() {
-        _ if recipient.is_empty() => Err(Bad::Argument("a recipient is missing")),
-        "" => Ok(Command::Rcpt { recipient: recipient.to_owned() }),
-        _ => Err(Bad::Parameter),
-    }
+    if words.next().is_some() { Err(Bad::Chunk) } else { Ok(Command::Chunk { size, last }) }
 }
 
 #[cfg(test)]
@@ -161,8 +146,11 @@ mod tests {
     #[test]
     fn commands() {
         let hello = |name: &str, extended| Ok(Command::Hello { name: name.into(), extended });
-        let mail = |sender: &str, size| Ok(Command::Mail { sender: sender.into(), size });
-        let rcpt = |recipient: &str| Ok(Command::Rcpt { recipient: recipient.into() });
+        let mail =
+            |sender: &str, size| Ok(Command::Mail(Mail { sender: sender.into(), size, ..Mail::default() }));
+        let rcpt =
+            |recipient: &str| Ok(Command::Rcpt(Rcpt { recipient: recipient.into(), ..Rcpt::default() }));
+        let chunk = |size, last| Ok(Command::Chunk { size, last });
         for (line, expected) in [
             ("EHLO a.example", hello("a.example", true)),
             ("helo [192.0.2.1] x", hello("[192.0.2.1]", false)),
@@ -174,6 +162,18 @@ mod tests {
             ("RCPT To:<a@b>", rcpt("a@b")),
             ("RCPT TO : <postmaster>", rcpt("postmaster")),
             ("DATA", Ok(Command::Data)),
+            ("BDAT 1000", chunk(1000, false)),
+            ("bdat 0 last", chunk(0, true)),
+            ("BDAT 18446744073709551615 LAST", chunk(u64::MAX, true)),
+            ("BDAT", Err(Bad::Chunk)),
+            ("BDAT LAST", Err(Bad::Chunk)),
+            ("BDAT -1", Err(Bad::Chunk)),
+            ("BDAT +1", Err(Bad::Chunk)),
+            ("BDAT 1 FIRST", Err(Bad::Chunk)),
+            ("BDAT 1 LAST X", Err(Bad::Chunk)),
+            ("BDAT 18446744073709551616", Err(Bad::Chunk)),
+            ("ETRN example.com", Ok(Command::Retry("example.com".into()))),
+            ("ETRN", Err(Bad::Argument("a domain is missing"))),
             ("rset", Ok(Command::Reset)),
             ("quit", Ok(Command::Quit)),
             ("NOOP x", Ok(Command::Noop)),

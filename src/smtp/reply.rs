@@ -1,8 +1,11 @@
 //! What we answer, in one table: IMail's words where a real session shows them (8.15), behind the enhanced code of RFC 3463.
 
+use super::command::Bad;
 use crate::transport::Refusal;
 use crate::transport::bounce::MAILBOX_FULL;
+use crate::transport::etrn::Asked;
 use crate::transport::route::Unroutable;
+use std::io;
 
 /// The reply to a recipient or a message that is not taken.
 pub fn refusal(refusal: &Refusal) -> String {
@@ -17,6 +20,32 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::TooLarge => text::TOO_LARGE.to_owned(),
         Refusal::Hops => text::HOPS.to_owned(),
         Refusal::NotStored => text::NOT_STORED.to_owned(),
+    }
+}
+
+/// The reply to a line that is no command.
+pub fn bad(bad: Bad) -> String {
+    match bad {
+        Bad::Unknown => text::UNKNOWN.to_owned(),
+        Bad::Web => text::WEB.to_owned(),
+        Bad::Argument(what) => format!("501 5.5.4 {what}"),
+        Bad::Parameter => text::PARAMETER.to_owned(),
+        Bad::Utf8 => text::UTF8.to_owned(),
+        Bad::Chunk => text::CHUNK.to_owned(),
+    }
+}
+
+/// The reply to ETRN (RFC 1985 §5.3).
+pub fn etrn(node: &str, asked: &io::Result<Asked>) -> String {
+    match asked {
+        Ok(Asked::UnderWay) => format!("250 2.0.0 ok, queuing for node {node} started"),
+        Ok(Asked::Nothing) => format!("251 2.0.0 ok, no messages waiting for node {node}"),
+        Ok(Asked::Some) => format!("252 2.0.0 ok, pending messages for node {node} started"),
+        Ok(Asked::Started(count)) => {
+            format!("253 2.0.0 ok, {count} pending messages for node {node} started")
+        }
+        Err(_) => format!("458 4.3.0 unable to queue messages for node {node}"),
+        Ok(Asked::NotServed) => format!("459 4.7.1 node {node} not allowed: no mail is kept for it here"),
     }
 }
 
@@ -49,7 +78,8 @@ pub mod text {
     /// EXPN is off.
     pub const EXPAND: &str = "502 5.5.1 not available";
     /// A list of the commands.
-    pub const HELP: &str = "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP STARTTLS AUTH VRFY HELP QUIT";
+    pub const HELP: &str =
+        "214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP STARTTLS AUTH VRFY ETRN HELP QUIT";
     /// A parameter that was not offered.
     pub const PARAMETER: &str = "555 5.5.4 parameter not known";
     /// Only base64 is taken.
@@ -75,9 +105,18 @@ pub mod text {
     /// A line that is too long.
     pub const LINE: &str = "500 5.5.2 line too long";
     /// The message is larger than it may be.
-    pub const TOO_LARGE: &str = "552 5.3.4 message size exceeds fixed maximum message size";
+    pub const TOO_LARGE: &str = crate::transport::bounce::TOO_LARGE;
     /// More recipients than one message may have.
     pub const RECIPIENTS: &str = "452 4.5.3 too many recipients";
+    /// An address in UTF-8 without SMTPUTF8.
+    pub const UTF8: &str = "553 5.6.7 an address that is not ASCII needs SMTPUTF8";
+    /// BDAT without a size.
+    pub const CHUNK: &str = "421 4.5.4 BDAT takes a number of octets and perhaps LAST; without it nothing that follows can be read";
+    /// Too many sessions of one account.
+    pub const ACCOUNT_SESSIONS: &str = "421 4.7.0 too many sessions of this account";
+    /// Too many recipients of one account.
+    pub const ACCOUNT_RECIPIENTS: &str =
+        "452 4.7.1 this account had too many recipients in the last hour, try again later";
     /// Lines that are too long for mail.
     pub const LONG_LINE: &str = "550 5.6.0 a line is longer than 998 octets";
     /// A web browser calls.

@@ -1,5 +1,7 @@
 //! SMTP sessions over real sockets.
 
+mod extensions;
+
 use crate::session::Server;
 use crate::session::connection::Connection;
 use crate::session::testing::{for_tests, listen, user_dir, write_tree};

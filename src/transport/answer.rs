@@ -8,6 +8,9 @@
 //! with `Enabled=0` switches it off. A file that is no plain text is left alone. After ten answers in a day to one sender
 //! the sender gets no more: that ends loops which no header shows.
 //!
+//! `Forward=` of the `.inf.opt` sends the mail on instead of into the mailbox (documented, with `NUL` for "to nobody"): as an item of its own in
+//! the spool, whose extension says that it was sent on, so that no second Info Manager does it again.
+//!
 //! # Failure
 //! The mail is stored by then, so whatever fails is only logged, and there is no answer. A sender is written into `vacation.snt` before the
 //! answer goes out: a crash in between loses one answer rather than sending two.
@@ -15,8 +18,8 @@
 //! # Limits
 //! [`SETTINGS_FILE_MAX`] bytes of a file, [`SUBJECT_MAX`] characters of subject, [`PER_DAY`] answers of an `.inf` to one sender.
 
-use super::route::MailboxTarget;
-use super::{Inner, mailbox_address};
+use super::route::{DISCARD, MailboxTarget};
+use super::{Inner, mailbox_address, windows_path};
 use crate::config::Config;
 use crate::message::header::{Address, addresses, fields, unfold, value};
 use base64::Engine as _;
@@ -24,12 +27,16 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Local, NaiveDate};
 use layout::disk::Open;
 use layout::limits::SETTINGS_FILE_MAX;
+use layout::logline::{Event, Tag};
 use layout::mbx::compose::Source;
 use layout::mbx::header;
 use layout::path::TreePath;
 use layout::root::Root;
-use layout::spool::id::Origin as Kind;
+use layout::spool::id::{ItemName, Origin as Kind, Role};
+use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
+use layout::spool::store::Body;
 use layout::text::{self, CodePage};
+use layout::user::forward::Forward;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -153,12 +160,22 @@ pub struct NotPlainText;
 
 /// Does an `.inf.opt` leave the answer on? Without a line that says otherwise it is.
 pub fn is_enabled(options: &[u8]) -> bool {
+    option(options, "Enabled").is_none_or(|value| value != "0")
+}
+
+/// Where an `.inf.opt` that is on sends the mail instead of into the mailbox; nowhere if this is empty.
+pub fn forwards(options: &[u8]) -> Vec<String> {
+    let value = option(options, "Forward").filter(|_| is_enabled(options)).unwrap_or_default();
+    // The text is UTF-8 by now.
+    Forward::parse(value.as_bytes(), CodePage::default()).0.targets
+}
+
+/// The value of the last line with this name.
+fn option(options: &[u8], name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(options);
-    let enabled = text
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .rfind(|(name, _)| name.trim().eq_ignore_ascii_case("Enabled"));
-    enabled.is_none_or(|(_, value)| value.trim() != "0")
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    let mut named = lines.filter(|(left, _)| left.trim().eq_ignore_ascii_case(name));
+    named.next_back().map(|(_, value)| value.trim().to_owned())
 }
 
 /// Does a `vacation.snt` hold this sender? One address a line; brackets, blanks and NUL do not matter, nor does case.
@@ -251,11 +268,14 @@ struct Files {
 impl Files {
     fn of(root: &Root, target: &MailboxTarget) -> Files {
         let file = |name: &str| root.file_in(target.dir.path(), name);
-        let name = format!("{}.inf", target.mailbox.file_stem());
         let vacation = target.mailbox.is_inbox().then(|| file("vacation.ima")).flatten();
-        let information = file(&name);
-        let options = information.as_ref().and_then(|_| file(&format!("{name}.opt")));
+        let information = file(&format!("{}.inf", target.mailbox.file_stem()));
+        let options = information.as_ref().and_then(|_| Files::options(root, target));
         Files { vacation, information, options }
+    }
+
+    fn options(root: &Root, target: &MailboxTarget) -> Option<TreePath> {
+        root.file_in(target.dir.path(), &format!("{}.inf.opt", target.mailbox.file_stem()))
     }
 }
 
@@ -264,6 +284,46 @@ impl Inner {
     pub(super) fn answers_mail(&self, config: &Config, target: &MailboxTarget) -> bool {
         let files = Files::of(config.root(), target);
         files.vacation.is_some() || files.information.is_some()
+    }
+
+    /// Sends a message on that a mailbox's Info Manager wants elsewhere, and answers it. `false`: it belongs into the mailbox.
+    pub(super) fn pass_on(
+        &self,
+        config: &Config,
+        target: &MailboxTarget,
+        sender: &str,
+        recipient: &str,
+        source: &Source,
+    ) -> io::Result<bool> {
+        let root = config.root();
+        let Some(path) = Files::options(root, target) else { return Ok(false) };
+        let forwards = forwards(&root.disk().read(&path, SETTINGS_FILE_MAX)?);
+        if forwards.is_empty() {
+            return Ok(false);
+        }
+        let full = |name: &String| match name.contains('@') {
+            true => name.clone(),
+            false => format!("{name}@{}", target.domain),
+        };
+        let to: Vec<String> =
+            forwards.iter().filter(|name| !name.eq_ignore_ascii_case(DISCARD)).map(full).collect();
+        if !to.is_empty() {
+            let name = ItemName::new(self.ids.own()?, Kind::Forward);
+            let fields = Fields {
+                data: windows_path(config, &name.file(Role::Data)),
+                host: target.domain.clone(),
+                sender: sender.to_owned(),
+                utf8: !sender.is_ascii() || !to.iter().all(|address| address.is_ascii()),
+                recipients: to.iter().map(|address| Waiting::new(address)).collect(),
+                ..Fields::default()
+            };
+            let body = Body::Copy(source.clone());
+            self.commit(self.store.prepare(&name, body, &Envelope::new(&fields))?)?;
+        }
+        // A vacation message is for what is in the mailbox.
+        let files = Files { vacation: None, ..Files::of(root, target) };
+        self.answer_with(config, target, sender, recipient, source, files);
+        Ok(true)
     }
 
     /// Answers a message that was stored in a mailbox, if the user wants that. `recipient` is the address that it was sent to.
@@ -275,8 +335,23 @@ impl Inner {
         recipient: &str,
         source: &Source,
     ) {
-        if let Err(error) = self.try_answer(config, target, sender, recipient, source) {
+        let files = Files::of(config.root(), target);
+        self.answer_with(config, target, sender, recipient, source, files);
+    }
+
+    fn answer_with(
+        &self,
+        config: &Config,
+        target: &MailboxTarget,
+        sender: &str,
+        recipient: &str,
+        source: &Source,
+        files: Files,
+    ) {
+        if let Err(error) = self.try_answer(config, target, sender, recipient, source, files) {
             tracing::warn!(%error, ?target, "an automatic answer could not be sent");
+            self.log
+                .note(&format!("an automatic answer of {target:?} to <{sender}> could not be sent: {error}"));
         }
     }
 
@@ -287,9 +362,9 @@ impl Inner {
         sender: &str,
         recipient: &str,
         source: &Source,
+        files: Files,
     ) -> io::Result<()> {
         let root = config.root();
-        let files = Files::of(root, target);
         let begin = source.head()?;
         let head = begin.get(..header::end(&begin).unwrap_or(begin.len())).unwrap_or_default();
         if !wants_answer(head, sender, recipient) {
@@ -351,6 +426,8 @@ impl Inner {
         let id = self.ids.own()?;
         let mail = compose(&from, sender, text, head, Local::now(), id.0);
         let prepared = self.prepare_own(config, id, Kind::Mail, &target.domain, sender, mail)?;
+        let text = format!("automatic answer of {from} to <{sender}>");
+        self.log(config, Tag::Smtp, id, None, &Event::Note(&text));
         self.commit(prepared)
     }
 }
@@ -414,6 +491,13 @@ mod tests {
         ] {
             assert_eq!(is_enabled(options.as_bytes()), on, "{options}");
         }
+        for (options, expected) in [
+            ("Forward=\r\n", &[][..]),
+            ("Enabled=1\r\nforward = a@b, bob ;NUL", &["a@b", "bob", "NUL"]),
+            ("Enabled=0\r\nForward=a@b", &[]),
+        ] {
+            assert_eq!(forwards(options.as_bytes()), expected, "{options}");
+        }
         for sender in ["a@b", "c@d", "e@f"] {
             assert!(was_answered(b"A@b\r\n <c@D> \0\r\ne@f", sender), "{sender}");
         }
@@ -475,6 +559,37 @@ mod tests {
         let got = "<> SMD a@example.net: Subject: Got it";
         assert_eq!(subjects, [got, got, "<> SMD a@example.net: Subject: Re: x"]);
         assert_eq!(server.read_for(ann, "vacation.snt"), "a@example.net\r\n");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_information_manager_sends_mail_on() {
+        let server = Server::start();
+        let ann = "large@mail.example.jp";
+        server.write_for(ann, "vacation.ima", "I am away.\r\n");
+        server.write_for(ann, "main.inf", "Got it\r\nThank you.\r\n");
+        let header = format!("Subject: x\r\nTo: {ann}\r\n");
+        let got = "<> SMD a@example.net: Subject: Got it";
+        for (options, expected) in [
+            ("Forward=NUL", vec![got]),
+            (
+                "Forward=boss@example.net, root",
+                vec!["<a@example.net> FWD boss@example.net root@mail.example.jp: Subject: x", got, got],
+            ),
+        ] {
+            server.write_for(ann, "main.inf.opt", options);
+            assert_eq!(server.send_with("a@example.net", false, &[ann], &header, 10).await, "taken");
+            let mut spool = server.spool("Subject:");
+            spool.sort();
+            let mut expected = expected;
+            expected.sort_unstable();
+            assert_eq!(spool, expected, "{options}");
+        }
+        let config = server.live.now();
+        let target = crate::transport::route::route(&config, ann, false).unwrap().mailboxes.remove(0);
+        assert!(server.root.disk().stat(&target.dir.mailbox(&target.mailbox)).is_err());
+        server.write_for(ann, "main.inf.opt", "Enabled=0\r\nForward=NUL");
+        assert_eq!(server.send_with("a@example.net", false, &[ann], &header, 10).await, "taken");
+        assert!(server.read_for(ann, "main.mbx").contains("Subject: x"));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
-//! The mail that tells a sender what was not delivered: pure functions.
+//! The mail that tells a sender what was not delivered, what waits, or what arrived: pure functions.
 //!
 //! [`build`] writes IMail's own text, which the bounce parsers of list managers know by its `X-Mailer`, its reason lines and
-//! `Original message follows.`; [`report`] writes a delivery status notification (RFC 3464) with the same text as its first part.
+//! `Original message follows.`; [`report`] writes a delivery status notification (RFC 3464, in UTF-8 RFC 6533) with the same text as its first part.
 //! The envelope sender of either is empty, and neither may be made for a message whose own sender is empty (RFC 5321 §6.1).
 //!
 //! # Failure
@@ -14,6 +14,7 @@
 use chrono::{DateTime, Datelike as _, Local};
 use layout::mbx::compose::Source;
 use layout::mbx::header;
+use layout::spool::dsn::{Dsn, MessageDsn, Return, decoded};
 use std::io;
 
 /// Up to this size the original comes back whole, beyond it only its header (our choice; whether IMail has a limit is not known).
@@ -84,6 +85,14 @@ impl Failure {
         Failure::new(recipient, format!("{MAILBOX_FULL}: {recipient}"))
     }
 
+    /// It is larger than the recipient's domain takes.
+    pub fn too_large(recipient: &str) -> Failure {
+        let reply = vec![TOO_LARGE.to_owned()];
+        let reason =
+            format!("undeliverable to {recipient} (message size exceeds fixed maximum message size)");
+        Failure { reply, ..Failure::new(recipient, reason) }
+    }
+
     /// Every try failed.
     pub fn tries_used_up(recipient: &str, tries: u32) -> Failure {
         Failure::new(recipient, format!("Delivery failed {tries} attempts: {recipient}"))
@@ -116,6 +125,9 @@ impl Failure {
 /// Without the address; the SMTP reply for a full mailbox has the same words.
 pub const MAILBOX_FULL: &str = "User mailbox exceeds allowed size";
 
+/// The SMTP reply to a message that is larger than it may be.
+pub const TOO_LARGE: &str = "552 5.3.4 message size exceeds fixed maximum message size";
+
 /// What reason lines mean as status codes.
 const STATUS: [(&str, &str); 5] = [
     ("Unknown user", "5.1.1"),
@@ -133,52 +145,132 @@ fn is_status(word: &str) -> bool {
     matches!(parts[..], ["4" | "5", _, _]) && parts.iter().all(digits)
 }
 
-/// IMail's bounce, ready for the spool. `host` is the official name of the domain that the message belongs to, `sender` its envelope sender,
-/// who gets the bounce, `number` stands in the Message-Id and must differ among the bounces of a minute.
+/// The mail that a report is about, and the report's reader.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// The official name of the domain that the mail belongs to.
+    pub host: &'a str,
+    /// Who gets the report: the mail's envelope sender, or who stands in for an empty one.
+    pub to: &'a str,
+    /// The mail.
+    pub original: &'a Source,
+    /// What its sender said of reports.
+    pub dsn: &'a MessageDsn,
+    /// Did the sender's client say SMTPUTF8? Then the report is in UTF-8 too (RFC 6531 §3.6.1).
+    pub utf8: bool,
+    /// Now.
+    pub now: DateTime<Local>,
+    /// Stands in the Message-Id, and must differ among the reports of a minute.
+    pub number: u32,
+}
+
+/// What became of the mail for a recipient (RFC 3464 §2.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It was given up.
+    Failed,
+    /// It waits.
+    Delayed,
+    /// It is in the mailbox.
+    Delivered,
+    /// It was handed to a server that reports nothing.
+    Relayed,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Action::Failed => "failed",
+            Action::Delayed => "delayed",
+            Action::Delivered => "delivered",
+            Action::Relayed => "relayed",
+        }
+    }
+
+    fn subject(self) -> &'static str {
+        match self {
+            Action::Failed => "Undeliverable Mail",
+            Action::Delayed => "Delayed Mail",
+            Action::Delivered => "Delivered Mail",
+            Action::Relayed => "Relayed Mail",
+        }
+    }
+}
+
+/// What a report says of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    action: Action,
+    /// ORCPT, if the sender gave it.
+    orcpt: Option<String>,
+    /// The recipient, and the line about it.
+    said: Failure,
+}
+
+impl Entry {
+    /// A failure.
+    pub fn failed(failure: Failure, dsn: &Dsn) -> Entry {
+        Entry { action: Action::Failed, orcpt: dsn.original.clone(), said: failure }
+    }
+
+    /// Anything but a failure.
+    pub fn new(action: Action, recipient: &str, dsn: &Dsn) -> Entry {
+        let line = match action {
+            Action::Failed => format!("undeliverable to {recipient}"),
+            Action::Delayed => {
+                format!("Delivery is delayed, and will be tried again; there is nothing to do: {recipient}")
+            }
+            Action::Delivered => format!("Delivered to the mailbox: {recipient}"),
+            Action::Relayed => format!("Handed to a server that will not report the delivery: {recipient}"),
+        };
+        Entry { action, orcpt: dsn.original.clone(), said: Failure::new(recipient, line) }
+    }
+
+    fn status(&self) -> &str {
+        match self.action {
+            Action::Failed => self.said.status(),
+            Action::Delayed => "4.0.0",
+            Action::Delivered | Action::Relayed => "2.0.0",
+        }
+    }
+}
+
+/// IMail's bounce, ready for the spool.
 ///
 /// Header order and padding are those of untouched bounces of 8.x; `Auto-Submitted` (RFC 3834 §5) behind them is ours.
-pub fn build(
-    host: &str,
-    sender: &str,
-    failures: &[Failure],
-    original: &Source,
-    now: DateTime<Local>,
-    number: u32,
-) -> io::Result<Vec<u8>> {
-    let mut mail = head(host, sender, "text/plain; charset=us-ascii", now, number);
+pub fn build(about: &About<'_>, failures: &[Failure]) -> io::Result<Vec<u8>> {
+    let mut mail = head(about, Action::Failed, &plain_text(about.utf8));
     mail.extend_from_slice(b"\r\n");
-    mail.extend_from_slice(reasons(failures).as_bytes());
+    mail.extend_from_slice(reasons(failures, about.utf8).as_bytes());
     mail.extend_from_slice(format!("\r\n\r\n{ORIGINAL_FOLLOWS}\r\n\r\n").as_bytes());
-    mail.extend(returned(original)?.text());
+    mail.extend(returned(about, Action::Failed)?.text());
     Ok(mail)
 }
 
-/// A bounce in the form of RFC 3464, for `BounceFormat=Report`; arguments as those of [`build`].
-pub fn report(
-    host: &str,
-    sender: &str,
-    failures: &[Failure],
-    original: &Source,
-    now: DateTime<Local>,
-    number: u32,
-) -> io::Result<Vec<u8>> {
-    let returned = returned(original)?;
+/// A report in the form of RFC 3464, for `BounceFormat=Report` and for senders who asked for one (RFC 3461). The first entry's action is the
+/// subject's.
+pub fn report(about: &About<'_>, entries: &[Entry]) -> io::Result<Vec<u8>> {
+    let action = entries.first().map_or(Action::Failed, |entry| entry.action);
+    let returned = returned(about, action)?;
     let body = returned.text();
     let encoding = if body.is_ascii() { "7bit" } else { "8bit" };
-    let boundary = boundary(&body, number);
+    let boundary = boundary(&body, about.number);
     let content = format!("multipart/report; report-type=delivery-status;\r\n  boundary=\"{boundary}\"");
-    let mut mail = head(host, sender, &content, now, number);
-    let kind = if returned.whole { "message/rfc822" } else { "text/rfc822-headers" };
+    let mut mail = head(about, action, &content);
+    let [status_type, kind] = match (about.utf8, returned.whole) {
+        (false, true) => ["message/delivery-status", "message/rfc822"],
+        (false, false) => ["message/delivery-status", "text/rfc822-headers"],
+        (true, true) => ["message/global-delivery-status", "message/global"],
+        (true, false) => ["message/global-delivery-status", "message/global-headers"],
+    };
+    let said: Vec<Failure> = entries.iter().map(|entry| entry.said.clone()).collect();
+    let text = format!("{}\r\n\r\n{}\r\n", plain_text(about.utf8), reasons(&said, about.utf8));
     let parts = [
         format!("Content-Transfer-Encoding: {encoding}\r\n\r\n"),
-        format!(
-            "--{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n{}\r\n",
-            reasons(failures)
-        ),
-        format!(
-            "--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; {host}\r\n"
-        ),
-        statuses(failures),
+        format!("--{boundary}\r\nContent-Type: {text}"),
+        format!("--{boundary}\r\nContent-Type: {status_type}\r\n\r\nReporting-MTA: dns; {}\r\n", about.host),
+        envelope_id(about),
+        statuses(entries, about.utf8),
         format!("\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"),
     ];
     mail.extend_from_slice(parts.concat().as_bytes());
@@ -187,32 +279,44 @@ pub fn report(
     Ok(mail)
 }
 
+fn plain_text(utf8: bool) -> String {
+    format!("text/plain; charset={}", if utf8 { "utf-8" } else { "us-ascii" })
+}
+
+fn envelope_id(about: &About<'_>) -> String {
+    match about.dsn.envid.as_str() {
+        "" => String::new(),
+        envid => format!("Original-Envelope-Id: {}\r\n", clean(&decoded(envid), about.utf8)),
+    }
+}
+
 /// The header, without the empty line behind it. `Auto-Submitted` is the last of the fields that a plain bounce has.
-fn head(host: &str, sender: &str, content: &str, now: DateTime<Local>, number: u32) -> Vec<u8> {
+fn head(about: &About<'_>, action: Action, content: &str) -> Vec<u8> {
+    let About { host, now, number, .. } = about;
     // Years since 1900, month, day, hour and minute, then a number of five digits or more: fits all seven samples.
     let stamp = format!("{}{}", now.year() - 1900, now.format("%m%d%H%M"));
     let date = now.format("%a, %d %b %Y %H:%M:%S %z");
-    let to = clean(sender);
+    let (to, subject) = (clean(about.to, about.utf8), action.subject());
     format!(
         "Date:     {date}\r\nMessage-Id: <{stamp}.AA{number:05}@{host}>\r\nMime-Version: 1.0\r\nContent-Type: {content}\r\n\
          From:     \"Postmaster\" <postmaster@{host}>\r\nSender:   <postmaster@{host}>\r\nTo:       <{to}>\r\n\
-         Subject:  Undeliverable Mail\r\nX-Mailer: {MAILER}\r\nAuto-Submitted: auto-replied\r\n"
+         Subject:  {subject}\r\nX-Mailer: {MAILER}\r\nAuto-Submitted: auto-replied\r\n"
     )
     .into_bytes()
 }
 
 /// The reason lines, each with what the server said; an empty line between a reply and the next reason.
-fn reasons(failures: &[Failure]) -> String {
+fn reasons(failures: &[Failure], utf8: bool) -> String {
     let mut text = String::new();
     let mut after_reply = false;
     for failure in failures.iter().take(FAILURES_MAX) {
         let gap = if after_reply { "\r\n" } else { "" };
-        text.push_str(&format!("{gap}{}\r\n", clean(&failure.reason)));
+        text.push_str(&format!("{gap}{}\r\n", clean(&failure.reason, utf8)));
         after_reply = failure.stage.is_some();
         if let Some(stage) = failure.stage {
             text.push_str(&format!("\r\n{stage}\r\n"));
             let lines = failure.reply.iter().take(REPLY_LINES_MAX);
-            lines.for_each(|line| text.push_str(&format!("{}\r\n", clean(line))));
+            lines.for_each(|line| text.push_str(&format!("{}\r\n", clean(line, utf8))));
         }
     }
     if failures.len() > FAILURES_MAX {
@@ -222,14 +326,22 @@ fn reasons(failures: &[Failure]) -> String {
 }
 
 /// The recipients' groups of fields in a report.
-fn statuses(failures: &[Failure]) -> String {
+fn statuses(entries: &[Entry], utf8: bool) -> String {
     let mut text = String::new();
-    for failure in failures.iter().take(FAILURES_MAX) {
-        let (recipient, status) = (clean(&failure.recipient), failure.status());
+    for entry in entries.iter().take(FAILURES_MAX) {
+        text.push_str("\r\n");
+        if let Some((kind, address)) = entry.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
+            let kind = clean(kind, false);
+            text.push_str(&format!("Original-Recipient: {kind}; {}\r\n", clean(&decoded(address), utf8)));
+        }
+        let recipient = clean(&entry.said.recipient, utf8);
+        let kind = if recipient.is_ascii() { "rfc822" } else { "utf-8" };
+        let (action, status) = (entry.action.name(), entry.status());
         text.push_str(&format!(
-            "\r\nFinal-Recipient: rfc822; {recipient}\r\nAction: failed\r\nStatus: {status}\r\n"
+            "Final-Recipient: {kind}; {recipient}\r\nAction: {action}\r\nStatus: {status}\r\n"
         ));
-        let lines: Vec<String> = failure.reply.iter().take(REPLY_LINES_MAX).map(|line| clean(line)).collect();
+        let reply = entry.said.reply.iter().take(REPLY_LINES_MAX);
+        let lines: Vec<String> = reply.map(|line| clean(line, utf8)).collect();
         if !lines.is_empty() {
             text.push_str(&format!("Diagnostic-Code: smtp; {}\r\n", lines.join("\r\n  ")));
         }
@@ -237,10 +349,17 @@ fn statuses(failures: &[Failure]) -> String {
     text
 }
 
-/// Text from elsewhere as part of a line: printable ASCII, since the bounce says so of itself, and no longer than [`LINE_MAX`].
-fn clean(text: &str) -> String {
-    let visible = |c: char| if c.is_ascii() { c } else { '?' };
-    text.chars().filter(|c| !c.is_control()).map(visible).take(LINE_MAX).collect()
+/// Text from elsewhere as part of a line: printable ASCII, unless the mail says UTF-8 of itself, and no longer than [`LINE_MAX`] bytes.
+fn clean(text: &str, utf8: bool) -> String {
+    let mut out = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        let shown = if c.is_ascii() || utf8 { c } else { '?' };
+        if out.len() + shown.len_utf8() > LINE_MAX {
+            break;
+        }
+        out.push(shown);
+    }
+    out
 }
 
 /// What comes back of the original.
@@ -265,10 +384,12 @@ impl Returned {
     }
 }
 
-fn returned(original: &Source) -> io::Result<Returned> {
-    let size = original.len();
-    let begin = original.read(0, ORIGINAL_MAX)?;
-    let whole = size <= ORIGINAL_MAX as u64;
+/// The whole comes back of a failure, unless it is too large or the sender does not want it; of anything else the header (RFC 3461 §4.3).
+fn returned(about: &About<'_>, action: Action) -> io::Result<Returned> {
+    let size = about.original.len();
+    let begin = about.original.read(0, ORIGINAL_MAX)?;
+    let wanted = action == Action::Failed && about.dsn.ret != Some(Return::Headers);
+    let whole = wanted && size <= ORIGINAL_MAX as u64;
     if whole {
         return Ok(Returned { bytes: with_line_ends(&begin), whole, size });
     }
@@ -315,9 +436,30 @@ mod tests {
         Source::Bytes(bytes.into())
     }
 
+    static NOTHING: MessageDsn = MessageDsn { envid: String::new(), ret: None };
+
+    fn about(original: &Source) -> About<'_> {
+        About {
+            host: "mail.example.net",
+            to: "a@example.net",
+            original,
+            dsn: &NOTHING,
+            utf8: false,
+            now: now(),
+            number: 12_075_059,
+        }
+    }
+
     fn text(failures: &[Failure], original: &[u8]) -> String {
-        let mail = build("mail.example.net", "a@example.net", failures, &source(original), now(), 12_075_059);
-        String::from_utf8(mail.unwrap()).unwrap()
+        String::from_utf8(build(&about(&source(original)), failures).unwrap()).unwrap()
+    }
+
+    fn entries(failures: &[Failure]) -> Vec<Entry> {
+        failures.iter().map(|failure| Entry::failed(failure.clone(), &Dsn::default())).collect()
+    }
+
+    fn reported(about: &About<'_>, entries: &[Entry]) -> String {
+        String::from_utf8(report(about, entries).unwrap()).unwrap()
     }
 
     #[test]
@@ -371,6 +513,11 @@ mod tests {
             (Failure::tries_used_up("a@b", 20), "Delivery failed 20 attempts: a@b", "4.4.7"),
             (Failure::unknown_host("a@b"), "Unknown host: a@b", "5.1.2"),
             (Failure::undeliverable("a@b"), "undeliverable to a@b", "5.0.0"),
+            (
+                Failure::too_large("a@b"),
+                "undeliverable to a@b (message size exceeds fixed maximum message size)",
+                "5.3.4",
+            ),
         ] {
             assert_eq!((failure.reason.as_str(), failure.status()), (line, status));
             assert!(text(&[failure], b"").contains(&format!("\r\n\r\n{line}\r\n\r\n\r\nOriginal")), "{line}");
@@ -391,10 +538,13 @@ mod tests {
         let evil = "a@b>\r\nBcc: x@y\r\n\r\n";
         let failure = Failure::new(evil, format!("undeliverable to {evil}"))
             .with_reply(stage::DATA, vec![evil.repeat(200)]);
-        for write in [build, report] {
-            let mail =
-                write("h.example", evil, std::slice::from_ref(&failure), &source(b"x"), now(), 1).unwrap();
-            let mail = String::from_utf8(mail).unwrap();
+        let envid = MessageDsn { envid: "a+0D+0ABcc:x".into(), ret: None };
+        let original = source(b"x");
+        let about = About { to: evil, dsn: &envid, ..about(&original) };
+        let dsn = Dsn { original: Some("rfc822;x+0D+0ABcc:+20x".into()), ..Dsn::default() };
+        let entry = Entry::failed(failure.clone(), &dsn);
+        let plain = String::from_utf8(build(&about, &[failure]).unwrap()).unwrap();
+        for mail in [plain, reported(&about, &[entry])] {
             assert!(!mail.contains("\nBcc"), "{mail}");
             assert!(mail.lines().all(|line| line.len() < 998));
         }
@@ -414,8 +564,7 @@ mod tests {
         assert!(bounce.ends_with(&format!("follows.\r\n\r\nSubject: x\r\n\r\n{note}")), "{bounce}");
         let endless = b"X-Filler: 0123456789\r\n".repeat(ORIGINAL_MAX / 10);
         assert!(text(&failures, &endless).contains("X-Filler: 0123456789\r\n\r\n(The message"));
-        let written = report("h.example", "a@b", &failures, &source(&message), now(), 1).unwrap();
-        let written = String::from_utf8(written).unwrap();
+        let written = reported(&about(&source(&message)), &entries(&failures));
         assert!(written.contains("Content-Type: text/rfc822-headers\r\n") && !written.contains("yyy"));
     }
 
@@ -427,8 +576,7 @@ mod tests {
             Failure::mailbox_full("c@d"),
         ];
         let original = source(b"Subject: x\r\n\r\nimaild-report-7-0\r\n");
-        let mail = report("mail.example.net", "a@example.net", &failures, &original, now(), 7).unwrap();
-        let mail = String::from_utf8(mail).unwrap();
+        let mail = reported(&About { number: 7, ..about(&original) }, &entries(&failures));
         let (head, body) = mail.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(
             "multipart/report; report-type=delivery-status;\r\n  boundary=\"imaild-report-7-1\"\r\n"
@@ -449,16 +597,65 @@ mod tests {
         assert_eq!(parts[4], "--\r\n");
     }
 
+    #[test]
+    fn what_was_asked_is_told() {
+        let original = source(b"Subject: x\r\n\r\nbody\r\n");
+        let asked = MessageDsn { envid: "QQ+2B1".into(), ret: None };
+        let dsn = Dsn { original: Some("rfc822;Bob+2Bx@Example.com".into()), ..Dsn::default() };
+        let about = About { dsn: &asked, ..about(&original) };
+        for (action, name, subject, status) in [
+            (Action::Delivered, "delivered", "Delivered", "2.0.0"),
+            (Action::Relayed, "relayed", "Relayed", "2.0.0"),
+            (Action::Delayed, "delayed", "Delayed", "4.0.0"),
+        ] {
+            let mail = reported(&about, &[Entry::new(action, "bob@example.com", &dsn)]);
+            assert!(mail.contains(&format!("\r\nSubject:  {subject} Mail\r\n")), "{mail}");
+            assert!(
+                mail.contains("Reporting-MTA: dns; mail.example.net\r\nOriginal-Envelope-Id: QQ+1\r\n\r\n")
+            );
+            let group = format!(
+                "Original-Recipient: rfc822; Bob+x@Example.com\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: {name}\r\nStatus: {status}\r\n"
+            );
+            assert!(mail.contains(&group), "{mail}");
+            assert!(mail.contains("text/rfc822-headers") && !mail.contains("body"), "{mail}");
+        }
+        for (ret, whole) in [(None, true), (Some(Return::Full), true), (Some(Return::Headers), false)] {
+            let dsn = MessageDsn { ret, ..asked.clone() };
+            let mail = reported(&About { dsn: &dsn, ..about }, &entries(&[Failure::unknown_user("a@b")]));
+            assert_eq!(mail.contains("message/rfc822") && mail.contains("body"), whole, "{ret:?}");
+            assert!(mail.contains("\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
+        }
+    }
+
+    #[test]
+    fn mail_in_utf8_is_reported_in_utf8() {
+        let original = source("Subject: x\u{3042}\r\n\r\n".as_bytes());
+        let about = About { to: "\u{7528}@x", utf8: true, ..about(&original) };
+        let failures = [Failure::unknown_user("\u{3042}@y")];
+        let plain = String::from_utf8(build(&about, &failures).unwrap()).unwrap();
+        assert!(plain.contains("charset=utf-8\r\n") && plain.contains("To:       <\u{7528}@x>\r\n"));
+        assert!(plain.contains("Unknown user: \u{3042}@y\r\n"));
+        let mail = reported(&about, &entries(&failures));
+        for text in
+            ["message/global-delivery-status", "Final-Recipient: utf-8; \u{3042}@y\r\n", "message/global\r\n"]
+        {
+            assert!(mail.contains(text), "{text}: {mail}");
+        }
+        let long = clean(&"\u{3042}".repeat(LINE_MAX), true);
+        assert!(long.len() <= LINE_MAX && long.chars().all(|c| c == '\u{3042}'));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn any_original_comes_back(original in prop::collection::vec(any::<u8>(), 0..300)) {
             let failures = [Failure::unknown_user("a@b")];
-            let mail = build("h", "s@h", &failures, &source(&original), now(), 1).unwrap();
+            let source = source(&original);
+            let mail = build(&about(&source), &failures).unwrap();
             let at = memchr::memmem::find(&mail, b"follows.\r\n\r\n").unwrap() + 12;
             prop_assert_eq!(&mail[at..], &with_line_ends(&original)[..]);
-            report("h", "s@h", &failures, &source(&original), now(), 1).unwrap();
+            report(&about(&source), &entries(&failures)).unwrap();
         }
     }
 }

@@ -8,12 +8,15 @@
 
 pub mod answer;
 pub mod bounce;
+pub mod etrn;
 pub mod incoming;
+mod notice;
 pub mod program;
 pub mod queue;
 pub mod quota;
 pub mod remote;
 pub mod route;
+pub mod spooler;
 #[cfg(test)]
 mod testing;
 pub mod trace;
@@ -23,22 +26,27 @@ use crate::logs::Log;
 use crate::mailbox::Hub;
 use crate::mailbox::commit::Outcome;
 use crate::transport::trace::{HOPS_MAX, Origin, hops};
+use bounce::{Action, Failure};
 use incoming::Incoming;
 use layout::index::journal::Token;
-use layout::limits::RETURNABLE_MAILBOX_MAX;
+use layout::limits::{MESSAGE_MAX, RETURNABLE_MAILBOX_MAX};
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::header;
 use layout::name::SpoolId;
 use layout::registry::places;
+use layout::spool::dsn::{Dsn, MessageDsn};
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
 use layout::spool::store::{Body, Prepared, Store};
+use notice::Case;
 use remote::client::Timeouts;
+use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
 use route::{MailboxTarget, Routed, Unroutable, route};
+use spooler::Spooler;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
@@ -57,11 +65,16 @@ struct Inner {
     hub: Arc<Hub>,
     log: Log,
     store: Store,
+    spooler: Spooler,
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
+    /// When domains were asked for.
+    requests: etrn::Requests,
     remote: Remote,
-    /// Tells the queue of new items.
+    /// How long the program of an alias may run.
+    program_time_max: Duration,
+    /// Tells the queue of items to try now.
     new_items: mpsc::UnboundedSender<ItemName>,
 }
 
@@ -79,6 +92,8 @@ pub struct Options {
     pub look_every: Duration,
     /// Where the servers of other domains take mail.
     pub port: u16,
+    /// How long the program of an alias may run.
+    pub program_time_max: Duration,
 }
 
 impl Default for Options {
@@ -90,6 +105,7 @@ impl Default for Options {
             timeouts: Timeouts::default(),
             look_every: queue::LOOK_EVERY,
             port: remote::SMTP_PORT,
+            program_time_max: program::TIME_MAX,
         }
     }
 }
@@ -101,6 +117,8 @@ pub struct Recipient {
     pub address: String,
     /// Everybody who gets the mail.
     pub routed: Routed,
+    /// Of what the sender wants to be told.
+    pub dsn: Dsn,
 }
 
 /// Why a recipient or a message is not taken.
@@ -126,6 +144,8 @@ pub struct Arrival {
     pub recipients: Vec<Recipient>,
     /// The user who sent it after logging in, with domain.
     pub account: Option<String>,
+    /// What the sender wants to be told of the message as a whole.
+    pub dsn: MessageDsn,
 }
 
 /// What became of a message's recipients at the first look.
@@ -135,10 +155,19 @@ struct Begun {
     copies: Vec<Copy>,
     /// Who has to wait in the spool.
     waiting: Vec<Waiting>,
-    /// Recipients whose mailboxes are full, as the client named them.
-    full: Vec<String>,
-    /// Was a copy thrown away on purpose?
+    /// Recipients who do not get it.
+    refused: Vec<Refused>,
+    /// Was a copy thrown away on purpose, or sent on already?
     discarded: bool,
+}
+
+/// A recipient who does not get a message that others may get.
+struct Refused {
+    /// What the client hears, if nobody gets it.
+    refusal: Refusal,
+    /// What the sender hears otherwise.
+    failure: Failure,
+    dsn: Dsn,
 }
 
 /// A copy for one mailbox, under way.
@@ -150,24 +179,50 @@ struct Copy {
     answer: oneshot::Receiver<Outcome>,
 }
 
+/// A message for one recipient.
+#[derive(Clone, Copy)]
+struct Letter<'a> {
+    sender: &'a str,
+    /// As the client named him.
+    recipient: &'a str,
+    id: SpoolId,
+    source: &'a Source,
+    /// Did a user's settings send it on? That happens once: two Information Managers could do it for ever.
+    sent_on: bool,
+}
+
+/// What was done with a message for one mailbox.
+enum Placed {
+    UnderWay(Copy),
+    /// It goes somewhere else, or nowhere, as the mailbox's settings want it.
+    SentOn,
+    Full,
+    /// Something failed; it is to be tried again for this recipient.
+    PutOff(Waiting),
+}
+
 impl Transport {
     /// Opens the spool.
     pub fn start(live: &Arc<Live>, hub: &Arc<Hub>, log: &Log, options: Options) -> io::Result<Transport> {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let Options { with_queue, routes, resolver, timeouts, look_every, port } = options;
-        let remote = Remote::new(resolver, routes, timeouts, port);
+        let Options { with_queue, routes, resolver, timeouts, look_every, port, program_time_max } = options;
+        let remote = Remote::new(resolver, routes, timeouts, port)?;
         let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
+        let spooler = Spooler::start(&root, store.clone());
         let inner = Arc::new(Inner {
             live,
             hub,
             log,
             store,
+            spooler,
             ids,
             answers: answer::Memory::default(),
+            requests: etrn::Requests::default(),
             remote,
+            program_time_max,
             new_items,
         });
         if with_queue {
@@ -191,21 +246,25 @@ impl Transport {
         self.inner.ids.message(connection)
     }
 
-    /// Takes or refuses a recipient. `trusted`: the client logged in.
-    pub fn recipient(&self, config: &Config, address: &str, trusted: bool) -> Result<Recipient, Refusal> {
+    /// Takes or refuses a recipient of a domain here; who may send elsewhere is for the caller to say. `trusted`: the client logged in. `size` is that of the
+    /// message as far as it is known, else 0.
+    pub fn recipient(
+        &self,
+        config: &Config,
+        address: &str,
+        trusted: bool,
+        size: u64,
+    ) -> Result<Recipient, Refusal> {
         let routed = match route(config, address, trusted) {
             Ok(routed) => routed,
-            Err(Unroutable::NotLocal(domain))
-                if trusted || self.inner.remote.is_gateway_for(config, &domain) =>
-            {
-                // It waits in the spool for the queue.
-                Routed { remote: vec![address.to_owned()], ..Routed::default() }
-            }
             Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
         };
-        let recipient = Recipient { address: address.to_owned(), routed };
+        if size > self.inner.size_max_of(config, address) {
+            return Err(Refusal::TooLarge);
+        }
+        let recipient = Recipient { address: address.to_owned(), routed, dsn: Dsn::default() };
         if !trusted {
-            self.inner.check_room(config, &recipient)?;
+            self.inner.check_room(config, &recipient, size)?;
         }
         Ok(recipient)
     }
@@ -231,44 +290,86 @@ impl Transport {
     }
 }
 
+impl Begun {
+    /// A recipient with several mailboxes is refused once.
+    fn refuse(&mut self, recipient: &Recipient, refusal: Refusal, failure: Failure) {
+        if self.refused.last().is_none_or(|last| last.failure != failure) {
+            self.refused.push(Refused { refusal, failure, dsn: recipient.dsn.clone() });
+        }
+    }
+}
+
+impl Recipient {
+    /// A recipient elsewhere, for whom the message waits in the spool.
+    pub fn elsewhere(address: &str) -> Recipient {
+        let routed = Routed { remote: vec![address.to_owned()], ..Routed::default() };
+        Recipient { address: address.to_owned(), routed, dsn: Dsn::default() }
+    }
+}
+
+impl Arrival {
+    /// Those who have to wait for the queue keep what the sender wants to know of them.
+    fn pass_wishes_on(&self, left: &mut [Waiting]) {
+        for waiting in left {
+            let named = |one: &&Recipient| Some(&one.address) == waiting.original.as_ref();
+            waiting.dsn = self.recipients.iter().find(named).map(|one| one.dsn.clone()).unwrap_or_default();
+        }
+    }
+
+    /// The message, for notices about it.
+    fn case<'a>(&'a self, source: &'a Source) -> Case<'a> {
+        let Origin { id, host, sender, utf8, .. } = &self.origin;
+        Case { id: *id, host, sender, dsn: &self.dsn, utf8: *utf8, source }
+    }
+}
+
 impl Inner {
     async fn accept(&self, config: &Config, arrival: Arrival, incoming: Incoming) -> Result<(), Refusal> {
         if incoming.is_too_large() {
             return Err(Refusal::TooLarge);
         }
-        let (source, file) = incoming.finish().map_err(|error| self.failed(&error))?;
-        let begin = source.head().map_err(|error| self.failed(&error))?;
+        let id = arrival.origin.id;
+        let failed = |error: io::Error| {
+            tracing::error!(%error, "a message could not be stored");
+            let text = format!("not stored, the sender is asked to come again: {error}");
+            self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &Event::Refused(&text));
+            Refusal::NotStored
+        };
+        let (source, file) = incoming.finish().map_err(failed)?;
+        let begin = source.head().map_err(failed)?;
         if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
             return Err(Refusal::Hops);
         }
-        let id = arrival.origin.id;
         let name = ItemName::new(id, Kind::Mail);
         let data = self.store.path(Role::Data, &name).full();
         let received = Event::Received { data: &data, bytes: source.len() };
         self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
 
         let begun = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
-        let Begun { copies, mut waiting, full, discarded } = begun;
-        if let Some(first) = full.first() {
+        let Begun { copies, mut waiting, refused, discarded } = begun;
+        if let Some(first) = refused.first() {
             let nobody = copies.is_empty() && waiting.is_empty() && !discarded;
             if nobody && arrival.account.is_none() {
-                return Err(Refusal::MailboxFull(first.clone()));
+                return Err(first.refusal.clone());
             }
-            let returned = tokio::task::block_in_place(|| self.return_full(config, &arrival, &full, &source));
-            returned.map_err(|error| self.failed(&error))?;
+            let case = arrival.case(&source);
+            let told = tokio::task::block_in_place(|| self.return_refused(config, &case, id, &refused));
+            told.map_err(failed)?;
         }
         let direct = copies.len();
         let queue = self.store.path(Role::Queued, &name).full();
         if direct > 0 {
             self.log(config, Tag::Smtp, id, None, &Event::Processing { queue: &queue });
         }
-        let left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
+        let mut left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
+        arrival.pass_wishes_on(&mut left);
+        self.tell_delivered(config, &arrival, &source, &left, &refused);
         let undelivered = left.len();
         waiting.extend(left);
         if !waiting.is_empty() {
             let stored =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
-            stored.map_err(|error| self.failed(&error))?;
+            stored.map_err(failed)?;
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
@@ -284,15 +385,28 @@ impl Inner {
             for lost in &recipient.routed.lost {
                 self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
             }
+            if source.len() > self.size_max_of(config, &recipient.address) {
+                begun.refuse(recipient, Refusal::TooLarge, Failure::too_large(&recipient.address));
+                continue;
+            }
+            let letter = Letter {
+                sender: &arrival.origin.sender,
+                recipient: &recipient.address,
+                id: arrival.origin.id,
+                source,
+                sent_on: false,
+            };
             for target in &recipient.routed.mailboxes {
                 if seen.insert(key(target)) {
-                    let message =
-                        self.message(&arrival.origin.sender, source, &recipient.address, arrival.origin.id);
-                    if self.has_room_for(config, target, &message) {
-                        let id = arrival.origin.id;
-                        begun.copies.push(self.submit(config, target, message, &recipient.address, id));
-                    } else if begun.full.last() != Some(&recipient.address) {
-                        begun.full.push(recipient.address.clone());
+                    match self.place(config, target, letter) {
+                        Placed::UnderWay(copy) => begun.copies.push(copy),
+                        Placed::SentOn => begun.discarded = true,
+                        Placed::PutOff(waiting) => begun.waiting.push(waiting),
+                        Placed::Full => {
+                            let address = &recipient.address;
+                            let refusal = Refusal::MailboxFull(address.clone());
+                            begun.refuse(recipient, refusal, Failure::mailbox_full(address));
+                        }
                     }
                 }
             }
@@ -300,38 +414,80 @@ impl Inner {
             for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
-                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false });
+                    let dsn = recipient.dsn.clone();
+                    begun.waiting.push(Waiting { address: address.clone(), original, ruled: false, dsn });
                 }
             }
         }
         begun
     }
 
-    fn message(&self, sender: &str, source: &Source, recipient: &str, id: SpoolId) -> NewMessage {
-        NewMessage {
-            source: source.clone(),
-            sender: sender.to_owned(),
-            date: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64),
-            way: Way::Delivery { recipient: recipient.to_owned(), id, rule: None },
-            flags: 0,
-            keywords: Vec::new(),
+    /// The largest message that the domain of an address takes.
+    fn size_max_of(&self, config: &Config, address: &str) -> u64 {
+        let domain = config.local_domain(remote::domain_of(address));
+        match domain.map_or(0, |domain| domain.max_message_size) {
+            0 => MESSAGE_MAX,
+            max => max.min(MESSAGE_MAX),
         }
     }
 
-    fn submit(
+    /// Tells a sender who wants to know which recipients have the message in their mailboxes. It is delivered by then, so whatever fails here is only
+    /// logged: the client must not send it again.
+    fn tell_delivered(
         &self,
         config: &Config,
-        target: &MailboxTarget,
-        message: NewMessage,
-        address: &str,
-        id: SpoolId,
-    ) -> Copy {
+        arrival: &Arrival,
+        source: &Source,
+        left: &[Waiting],
+        refused: &[Refused],
+    ) {
+        let pending =
+            |address: &String| left.iter().any(|waiting| waiting.original.as_ref() == Some(address));
+        let failed = |address: &String| refused.iter().any(|refused| refused.failure.recipient == *address);
+        let stored = |one: &&Recipient| {
+            let here = !one.routed.mailboxes.is_empty() || one.routed.discarded;
+            one.dsn.tells_success() && here && !pending(&one.address) && !failed(&one.address)
+        };
+        let delivered: Vec<(String, Dsn)> =
+            arrival.recipients.iter().filter(stored).map(|r| (r.address.clone(), r.dsn.clone())).collect();
+        if delivered.is_empty() {
+            return;
+        }
+        let case = arrival.case(source);
+        let told =
+            tokio::task::block_in_place(|| self.tell_sender(config, &case, Action::Delivered, &delivered));
+        if let Err(error) = told {
+            tracing::warn!(%error, "a sender who asked could not be told that a message was delivered");
+        }
+    }
+
+    /// Brings a message on its way into a mailbox, or where the mailbox's settings want it.
+    fn place(&self, config: &Config, target: &MailboxTarget, letter: Letter<'_>) -> Placed {
+        let Letter { sender, recipient, id, source, sent_on } = letter;
+        if !sent_on {
+            match self.pass_on(config, target, sender, recipient, source) {
+                Ok(false) => {}
+                Ok(true) => return Placed::SentOn,
+                Err(error) => return Placed::PutOff(self.put_off(config, id, target, recipient, &error)),
+            }
+        }
+        let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+        let message = NewMessage {
+            source: source.clone(),
+            sender: sender.to_owned(),
+            date,
+            way: Way::Delivery { recipient: recipient.to_owned(), id, rule: None },
+            flags: 0,
+            keywords: Vec::new(),
+        };
+        if !self.has_room_for(config, target, &message) && !self.has_copy(target, id) {
+            return Placed::Full;
+        }
         let mailbox = self.hub.open(&target.dir, &target.mailbox);
-        let token = Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()));
         let size_max = config.registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX);
-        let answered = self.answers_mail(config, target).then(|| message.source.clone());
-        let answer = self.hub.append(mailbox, message, Some(token), size_max);
-        Copy { target: target.clone(), address: address.to_owned(), answered, answer }
+        let answered = self.answers_mail(config, target).then(|| source.clone());
+        let answer = self.hub.append(mailbox, message, Some(token(target, id)), size_max);
+        Placed::UnderWay(Copy { target: target.clone(), address: recipient.to_owned(), answered, answer })
     }
 
     /// Waits for the copies, logs them, and gives back those that could not be stored, as recipients for the queue.
@@ -360,15 +516,25 @@ impl Inner {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the server is stopping".to_owned(),
             };
-            let text = format!("{}@{}: {failed}", target.user, target.domain);
-            self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
-            left.push(Waiting {
-                address: mailbox_address(config, &target),
-                original: Some(address),
-                ruled: false,
-            });
+            left.push(self.put_off(config, id, &target, &address, &failed));
         }
         left
+    }
+
+    /// Says why a copy could not be stored, and answers with the recipient for the queue.
+    fn put_off(
+        &self,
+        config: &Config,
+        id: SpoolId,
+        target: &MailboxTarget,
+        address: &str,
+        why: &dyn std::fmt::Display,
+    ) -> Waiting {
+        let text = format!("{}@{}: {why}", target.user, target.domain);
+        self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
+        let original = Some(address.to_owned());
+        let address = mailbox_address(config, target);
+        Waiting { address, original, ruled: false, dsn: Dsn::default() }
     }
 
     /// Puts a message into the spool for those who have to wait.
@@ -381,6 +547,13 @@ impl Inner {
         source: Source,
         file: Option<layout::spool::store::Incoming>,
     ) -> io::Result<()> {
+        for Waiting { address, original, .. } in &waiting {
+            if let Some(from) = original.as_ref().filter(|from| *from != address)
+                && config.local_domain(remote::domain_of(address)).is_none()
+            {
+                self.log(config, Tag::Smtp, name.id(), None, &Event::Forwarded { from, to: address });
+            }
+        }
         let fields = Fields {
             data: windows_path(config, &name.file(Role::Data)),
             host: arrival.origin.host.clone(),
@@ -388,6 +561,8 @@ impl Inner {
             client_ip: arrival.origin.client.to_string(),
             helo: arrival.origin.helo.clone(),
             sender: arrival.origin.sender.clone(),
+            dsn: arrival.dsn.clone(),
+            utf8: arrival.origin.utf8,
             recipients: waiting,
             ..Fields::default()
         };
@@ -422,21 +597,39 @@ impl Inner {
     /// Accepts an item of the spool durably, and tells the queue.
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
-        self.store.commit(vec![prepared])?;
+        self.spooler.accept(prepared)?;
+        let queue = self.store.path(Role::Queued, &name).full();
+        self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
         Ok(())
     }
 
-    fn failed(&self, error: &io::Error) -> Refusal {
-        tracing::error!(%error, "a message could not be stored");
-        Refusal::NotStored
+    /// With Verbose Logging, why the queue does what it does.
+    fn explain(&self, config: &Config, id: SpoolId, text: impl FnOnce() -> String) {
+        if config.registry.services.smtp.verbose_logging {
+            self.log(config, Tag::Smtp, id, None, &Event::Note(&text()));
+        }
+    }
+
+    /// The dialogue with other servers about this message, if the admin wants to see it.
+    fn dialogue(&self, config: &Config, id: SpoolId) -> Dialogue {
+        let services = &config.registry.services;
+        match services.smtp.verbose_logging {
+            true => Dialogue::logged(&self.log, services.smtpd.log_to, id),
+            false => Dialogue::default(),
+        }
     }
 
     /// SMTP and its queue share one setting (manual 5).
     fn log(&self, config: &Config, tag: Tag, id: SpoolId, address: Option<IpAddr>, event: &Event<'_>) {
         self.log.event(config.registry.services.smtpd.log_to, tag, id, address, event);
     }
+}
+
+/// Marks the delivery of a message to a mailbox.
+fn token(target: &MailboxTarget, id: SpoolId) -> Token {
+    Token(id.0, xxhash_rust::xxh3::xxh3_64(key(target).as_bytes()))
 }
 
 /// One mailbox, by its place.

@@ -2,24 +2,24 @@
 //!
 //! Only a program file that `AllowedPrograms` of `[Global]` names is run; a tree that was copied from elsewhere runs nothing. It is started
 //! without a shell: with the alias's arguments, then the full path of `spool\<id>.TMP`, a copy of the message that the program is to remove
-//! when it has read it (documented). That the path comes last is not documented; chosen, as the only place that fits the help's example.
+//! when it has read it (documented). Each run has a copy and an id of its own, since one message may be for several programs. That the path
+//! comes last is not documented; chosen, as the only place that fits the help's example.
 //! Not known, and chosen: the message is on standard input as well, the working directory is the IMail directory, the environment is
 //! `PATH` and `LANG` alone, and the exit code decides.
 //!
 //! # Failure
-//! [`Ended`] says what becomes of the mail. A program that was stopped by the server's end is run again.
+//! [`Ended`] says what becomes of the mail. A program that was stopped by the server's end is run again, and so is one that ended well
+//! just before the machine did.
 //!
 //! # Limits
 //! [`TIME_MAX`] for a run, after which the program is killed; what it started itself goes on.
 
 use crate::config::Config;
-use layout::disk::Open;
 use layout::mbx::compose::Source;
-use layout::name::SpoolId;
-use layout::path::TreePath;
 use layout::registry::alias::{Alias, Program, classify};
 use layout::registry::same_name;
-use layout::spool::id::Origin as Kind;
+use layout::spool::id::IdSource;
+use layout::spool::store::Store;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -41,6 +41,8 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub enum Ended {
     /// Exit code 0.
     Delivered,
+    /// Nothing was run: the administrator did not allow this program. The mail waits.
+    NotAllowed(String),
     /// The mail waits and is tried again, for this reason.
     TryAgain(String),
     /// The mail goes back; the reason is for the log, not for the sender.
@@ -89,21 +91,23 @@ pub fn words(arguments: &str) -> Vec<String> {
     words
 }
 
-/// Runs the program for a message. `id` is the message's id; `time_max` is [`TIME_MAX`] but for tests.
+/// Runs the program for a message, with a copy of it in the spool. `time_max` is [`TIME_MAX`] but for tests.
 pub async fn run(
     config: &Config,
+    store: &Store,
+    ids: &IdSource,
     program: &Program,
-    id: SpoolId,
     message: &Source,
     time_max: Duration,
 ) -> Ended {
     let name = &program.file;
     let Some(file) = allowed(config, program) else {
-        return Ended::TryAgain(format!(
-            "{name} is not allowed to run: name it in AllowedPrograms of [Global]"
+        return Ended::NotAllowed(format!(
+            "{name} is not allowed to run, so this mail waits: name it in AllowedPrograms of [Global]"
         ));
     };
-    let copy = match tokio::task::block_in_place(|| write_copy(config, id, message)) {
+    let written = tokio::task::block_in_place(|| store.copy_for_program(ids.own()?, message));
+    let copy = match written {
         Ok(copy) => copy,
         Err(error) => {
             return Ended::TryAgain(format!("the message for {name} could not be written: {error}"));
@@ -139,21 +143,6 @@ fn ended(name: &str, code: Option<i32>) -> Ended {
         Some(code) => Ended::Failed(format!("{name} ended with code {code}")),
         None => Ended::Failed(format!("{name} was ended by a signal")),
     }
-}
-
-/// `<id>.TMP` in the spool, in place of one that an earlier try left.
-fn write_copy(config: &Config, id: SpoolId, message: &Source) -> io::Result<TreePath> {
-    let (root, file) = (config.root(), format!("{id}.{}", Kind::Program.extension()));
-    let path = root.find(&root.spool(), &file);
-    let handle = root.disk().open(&path, Open::Create)?;
-    handle.set_len(0)?;
-    let mut at = 0;
-    while at < message.len() {
-        let piece = message.read(at, PIECE)?;
-        at += piece.len() as u64;
-        handle.append(&piece)?;
-    }
-    Ok(path)
 }
 
 /// Writes the message to the program and waits for its end. One that does not read its input, as those written for IMail, is fine.
@@ -234,7 +223,8 @@ mod tests {
         let message = Source::Bytes(vec![b'x'; 1 << 20].into());
         let run_one = async |name: &str, time_max: Duration| {
             let program = program_of(&config, &format!("{name}@a.b")).unwrap();
-            run(&config, &program, SpoolId(0xab), &message, time_max).await
+            let inner = &server.transport.inner;
+            run(&config, &inner.store, &inner.ids, &program, &message, time_max).await
         };
         for (name, expected) in [
             ("good", "Delivered"),
@@ -242,7 +232,7 @@ mod tests {
             ("again", "asked for another try"),
             ("fails", "Failed(\"/"),
             ("gone", "TryAgain(\"/no/such/program could not be started"),
-            ("bad", "is not allowed to run"),
+            ("bad", "NotAllowed("),
         ] {
             let ended = format!("{:?}", run_one(name, TIME_MAX).await);
             assert!(ended.contains(expected), "{name}: {ended}");
@@ -253,9 +243,15 @@ mod tests {
         let read = |file: &str| std::fs::read_to_string(top.join(file)).unwrap();
         assert_eq!(read("got").len(), 1 << 20);
         assert_eq!(read("where").trim_end(), top.canonicalize().unwrap().display().to_string());
-        let copy = server.root.spool().full().join("00000000000000ab.TMP");
-        assert_eq!(read("args"), format!("-n|a b|{}|", copy.display()));
-        assert!(!top.join("ran").exists() && !copy.exists());
+        let args = read("args");
+        let copy = args.strip_prefix("-n|a b|").unwrap().strip_suffix(".TMP|").unwrap();
+        let id = copy.strip_prefix(&format!("{}/", server.root.spool().full().display())).unwrap();
+        assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{args}");
+        assert!(!top.join("ran").exists());
+        // Only the program that ended well without removing its copy has left one.
+        let files = std::fs::read_dir(server.root.spool().full()).unwrap();
+        let left = files.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "TMP"));
+        assert_eq!(left.count(), 1);
         assert_eq!(program_of(&config, "root@a.b"), None);
     }
 }

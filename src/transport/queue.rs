@@ -15,9 +15,11 @@
 //! An item that cannot be read or delivered stays where it is.
 //!
 //! # Limits
-//! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory.
+//! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory, some hundred bytes. Listing a very long
+//! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 
 mod attempt;
+mod tell;
 
 use super::Inner;
 use attempt::Rest;
@@ -25,7 +27,7 @@ use layout::disk::Stamp;
 use layout::registry::model::{RetrySchedule, Smtp};
 use layout::spool::id::ItemName;
 use layout::spool::store::{Item, State};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -33,6 +35,8 @@ use tokio::task::JoinSet;
 
 /// How often the spool is listed: an admin's touch is noticed within this time.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// At most one part in so many of the time goes into listing the spool.
+const LOOK_SHARE: u32 = 20;
 /// The growing schedule ends at this many queue timers.
 const GROWTH_MAX: u32 = 16;
 
@@ -61,13 +65,33 @@ enum Cause {
     Timer,
 }
 
+impl Cause {
+    /// For the log.
+    fn text(self) -> &'static str {
+        match self {
+            Cause::New => "it is new",
+            Cause::Asked => "its Q file was touched or written anew",
+            Cause::Found => "it was there when the server started",
+            Cause::Timer => "its time has come",
+        }
+    }
+}
+
 /// What we remember of an item.
 #[derive(Clone, Copy, Debug)]
 enum Known {
     /// It waits for a worker, or has one.
     Working,
-    /// As it was last written or seen, and when it is due.
-    Resting(Stamp, Instant),
+    /// Nothing is to be done now.
+    Resting {
+        /// Its Q file as it was last written or seen.
+        seen: Stamp,
+        due: Instant,
+        /// Its D file was missing: somebody may be copying it.
+        lone: bool,
+        /// The number of the look that found it last.
+        found: u32,
+    },
 }
 
 /// An item that is due.
@@ -79,13 +103,14 @@ struct Due {
 /// The items and their workers.
 struct Queue {
     inner: Arc<Inner>,
-    known: HashMap<String, Known>,
+    known: HashMap<ItemName, Known>,
     first: VecDeque<Due>,
     later: VecDeque<Due>,
     workers: JoinSet<(ItemName, bool, Rest)>,
     /// Workers on first and on later tries.
     busy: [usize; 2],
-    started: bool,
+    /// How often the spool was listed.
+    looks: u32,
 }
 
 /// Works until the server stops.
@@ -97,7 +122,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
         later: VecDeque::new(),
         workers: JoinSet::new(),
         busy: [0; 2],
-        started: false,
+        looks: 0,
     };
     let mut tick = tokio::time::interval(look_every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -106,7 +131,9 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
             Some(name) = new_items.recv() => queue.add(name),
             Some(done) = queue.workers.join_next() => queue.rest(done),
             _ = tick.tick() => {
+                let began = Instant::now();
                 queue.look();
+                tick.reset_after(look_every.max(began.elapsed() * LOOK_SHARE));
                 queue.inner.remote.tidy().await;
             }
         }
@@ -115,11 +142,15 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
 }
 
 impl Queue {
-    /// An item that this process put into the spool.
+    /// An item that this process put into the spool, or that somebody asks for.
     fn add(&mut self, name: ItemName) {
-        if self.known.insert(name.key(), Known::Working).is_none() {
-            self.first.push_back(Due { name, cause: Cause::New });
-        }
+        let cause = match self.known.get(&name) {
+            Some(Known::Working) => return,
+            Some(Known::Resting { .. }) => Cause::Asked,
+            None => Cause::New,
+        };
+        self.known.insert(name.clone(), Known::Working);
+        self.first.push_back(Due { name, cause });
     }
 
     /// Lists the spool for what is due, and for what others put there.
@@ -131,29 +162,40 @@ impl Queue {
         });
         let mut items = match listing {
             Ok(listing) => listing.items,
-            Err(error) => return tracing::warn!(%error, "the spool could not be read"),
+            Err(error) => {
+                self.inner.log.note(&format!("the spool could not be read: {error}"));
+                return tracing::warn!(%error, "the spool could not be read");
+            }
         };
         // A claim may be left over: whoever tries to take it finds out.
         let ours = |item: &Item| matches!(item.state, State::Waiting | State::Claimed | State::LoneEnvelope);
         items.retain(|item| ours(item) && !item.foreign);
         items.sort_by_key(|item| item.stamp.modified);
-        let present: HashSet<String> = items.iter().map(|item| item.name.key()).collect();
-        self.known.retain(|key, known| matches!(known, Known::Working) || present.contains(key));
-        let (started, now) = (std::mem::replace(&mut self.started, true), Instant::now());
-        for Item { name, stamp, .. } in items {
-            let cause = match self.known.get(&name.key()) {
+        let (now, look) = (Instant::now(), self.looks);
+        self.looks = look.wrapping_add(1);
+        for Item { name, stamp, state, .. } in items {
+            let cause = match self.known.get_mut(&name) {
                 Some(Known::Working) => continue,
-                Some(Known::Resting(seen, due)) if *seen == stamp && *due > now => continue,
-                Some(Known::Resting(seen, _)) if *seen == stamp => Cause::Timer,
-                None if !started => Cause::Found,
-                Some(Known::Resting(..)) => Cause::Asked,
+                Some(Known::Resting { lone: true, .. }) if state != State::LoneEnvelope => Cause::New,
+                Some(Known::Resting { seen, .. }) if *seen != stamp => Cause::Asked,
+                Some(Known::Resting { due, found, .. }) if *due > now => {
+                    *found = look;
+                    continue;
+                }
+                Some(Known::Resting { .. }) => Cause::Timer,
+                None if look == 0 => Cause::Found,
                 None => Cause::New,
             };
-            self.known.insert(name.key(), Known::Working);
+            self.known.insert(name.clone(), Known::Working);
             let line =
                 if matches!(cause, Cause::New | Cause::Asked) { &mut self.first } else { &mut self.later };
             line.push_back(Due { name, cause });
         }
+        // Those that were not found are gone.
+        self.known.retain(|_, known| match known {
+            Known::Working => true,
+            Known::Resting { found, .. } => *found == look,
+        });
     }
 
     fn start_workers(&mut self) {
@@ -179,19 +221,32 @@ impl Queue {
             // It stays "working", so that what made one worker fail is not tried again at once; the next start tries it.
             Err(error) => {
                 tracing::error!(%error, "a delivery broke off");
+                self.inner
+                    .log
+                    .note("a delivery broke off: its message stays in the spool until the next start");
                 self.busy.iter_mut().for_each(|count| *count = count.saturating_sub(1));
                 return;
             }
         };
         let count = &mut self.busy[usize::from(!first)];
         *count = count.saturating_sub(1);
+        let found = self.looks.wrapping_sub(1);
         match rest {
-            Rest::Until(stamp, due) => drop(self.known.insert(name.key(), Known::Resting(stamp, due))),
-            Rest::Ended => drop(self.known.remove(&name.key())),
+            Rest::Until(seen, due) => {
+                self.known.insert(name, Known::Resting { seen, due, lone: false, found });
+            }
+            Rest::Lone(seen, due) => {
+                self.known.insert(name, Known::Resting { seen, due, lone: true, found });
+            }
+            Rest::Ended => drop(self.known.remove(&name)),
         }
     }
 }
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod local;
 #[cfg(test)]
 mod peers;
 

@@ -10,18 +10,18 @@
 //! # Limits
 //! Messages that come in at the same moment do not see each other, and may together exceed a limit by their own size.
 
-use super::bounce::{self, Failure};
+use super::bounce::Failure;
+use super::notice::Case;
 use super::route::MailboxTarget;
-use super::{Arrival, Inner, Recipient, Refusal};
+use super::{Inner, Recipient, Refusal, Refused};
 use crate::config::Config;
 use crate::mailbox::Hub;
-use chrono::Local;
 use layout::disk::Disk;
 use layout::logline::{Event, Tag};
-use layout::mbx::compose::{Composed, NewMessage, Source};
-use layout::registry::model::BounceFormat;
+use layout::mbx::compose::{Composed, NewMessage};
+use layout::name::SpoolId;
 use layout::root::UserDir;
-use layout::spool::id::Origin as Kind;
+use layout::spool::dsn::Dsn;
 use std::io;
 use std::time::Duration;
 
@@ -49,36 +49,51 @@ pub struct Usage {
 impl Limits {
     /// The limits of the user whose mailbox this is.
     pub fn of(config: &Config, target: &MailboxTarget) -> Limits {
-        let limits = config.registry.domain_by_name(&target.domain).and_then(|domain| {
-            let user = domain.user(&target.user)?;
+        Limits::of_user(config, &target.domain, &target.user)
+    }
+
+    /// The limits of a user.
+    pub fn of_user(config: &Config, domain: &str, user: &str) -> Limits {
+        let limits = config.registry.domain_by_name(domain).and_then(|domain| {
+            let user = domain.user(user)?;
             Some(Limits { bytes: domain.max_size_of(user), messages: domain.max_msgs_of(user) })
         });
         limits.unwrap_or_default()
     }
 
-    /// Is there room for one more message of this many bytes?
-    pub fn have_room(self, usage: Usage, bytes: u64) -> bool {
+    /// Is there room for `more` beside what is there?
+    pub fn have_room(self, usage: Usage, more: Usage) -> bool {
         let fits = |limit: u64, sum: u64| limit == 0 || sum <= limit;
-        fits(self.bytes, usage.bytes.saturating_add(bytes))
-            && fits(self.messages, usage.messages.saturating_add(1))
+        fits(self.bytes, usage.bytes.saturating_add(more.bytes))
+            && fits(self.messages, usage.messages.saturating_add(more.messages))
     }
 }
 
 /// Is there room in the user's mailboxes for one more message of this many bytes? Reads the mailboxes only if it has to: where the files
 /// are short enough as they are, nobody needs to know what in them was removed.
 pub fn has_room(disk: &dyn Disk, hub: &Hub, dir: &UserDir, limits: Limits, bytes: u64) -> bool {
+    has_room_for(disk, hub, dir, limits, Usage { bytes, messages: 1 })
+}
+
+/// Is there room for so much more in the user's mailboxes? As [`has_room`].
+pub fn has_room_for(disk: &dyn Disk, hub: &Hub, dir: &UserDir, limits: Limits, more: Usage) -> bool {
     if limits == Limits::default() {
         return true;
     }
     let Ok(all) = dir.mailboxes() else { return true };
     if limits.messages == 0 {
         let lengths = all.iter().filter_map(|found| Some(disk.stat(&found.file).ok()?.0.size));
-        if limits.have_room(Usage { bytes: lengths.sum(), messages: 0 }, bytes) {
+        if limits.have_room(Usage { bytes: lengths.sum(), messages: 0 }, more) {
             return true;
         }
     }
+    limits.have_room(usage(hub, dir), more)
+}
+
+/// What a user's mailboxes hold.
+pub fn usage(hub: &Hub, dir: &UserDir) -> Usage {
     let mut usage = Usage::default();
-    for found in all {
+    for found in dir.mailboxes().unwrap_or_default() {
         hub.open(dir, &found.name).with(|mailbox| {
             if mailbox.refresh(PATIENCE).is_ok() {
                 usage.bytes += mailbox.live_bytes();
@@ -86,13 +101,20 @@ pub fn has_room(disk: &dyn Disk, hub: &Hub, dir: &UserDir, limits: Limits, bytes
             }
         });
     }
-    limits.have_room(usage, bytes)
+    usage
 }
 
 impl Inner {
     /// Is there room for one more message of this many bytes?
     pub(super) fn has_room(&self, config: &Config, target: &MailboxTarget, bytes: u64) -> bool {
         has_room(config.root().disk(), &self.hub, &target.dir, Limits::of(config, target), bytes)
+    }
+
+    /// Did an earlier try store this message there already? Then it needs no room. A mailbox that cannot be looked at has no copy.
+    pub(super) fn has_copy(&self, target: &MailboxTarget, id: SpoolId) -> bool {
+        self.hub
+            .open(&target.dir, &target.mailbox)
+            .with(|mailbox| mailbox.refresh(PATIENCE).is_ok() && mailbox.has_stored(super::token(target, id)))
     }
 
     /// Is there room for this message, with the lines that are added to it?
@@ -105,43 +127,42 @@ impl Inner {
         self.has_room(config, target, stored)
     }
 
-    /// Refuses a recipient of a stranger's mail whose mailboxes are all full already.
-    pub(super) fn check_room(&self, config: &Config, recipient: &Recipient) -> Result<(), Refusal> {
+    /// Refuses a recipient of a stranger's mail in whose mailboxes there is no room for so many bytes.
+    pub(super) fn check_room(
+        &self,
+        config: &Config,
+        recipient: &Recipient,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
         let routed = &recipient.routed;
         let others = !routed.remote.is_empty() || !routed.waiting.is_empty() || routed.discarded;
         // A message has at least one byte.
-        if others || routed.mailboxes.iter().any(|target| self.has_room(config, target, 1)) {
+        let bytes = bytes.max(1);
+        if others || routed.mailboxes.iter().any(|target| self.has_room(config, target, bytes)) {
             return Ok(());
         }
         Err(Refusal::MailboxFull(recipient.address.clone()))
     }
 
-    /// Tells the sender which recipients have no room, with a bounce that is durable when this returns. If the sender is empty it is the
+    /// Tells the sender who did not get the message, with a notice that is durable when this returns. If the sender is empty it is the
     /// postmaster who is told.
-    pub(super) fn return_full(
+    pub(super) fn return_refused(
         &self,
         config: &Config,
-        arrival: &Arrival,
-        full: &[String],
-        original: &Source,
+        case: &Case<'_>,
+        id: SpoolId,
+        refused: &[Refused],
     ) -> io::Result<()> {
-        let failures: Vec<Failure> = full.iter().map(|address| Failure::mailbox_full(address)).collect();
-        for failure in &failures {
-            let Failure { recipient, reason, .. } = failure;
-            self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Undeliverable { recipient, reason });
+        let failures: Vec<(Failure, Dsn)> =
+            refused.iter().map(|refused| (refused.failure.clone(), refused.dsn.clone())).collect();
+        for (Failure { recipient, reason, .. }, _) in &failures {
+            self.log(config, Tag::Smtp, id, None, &Event::Undeliverable { recipient, reason });
         }
-        let (host, id) = (&arrival.origin.host, self.ids.own()?);
-        let to = match arrival.origin.sender.as_str() {
-            "" => format!("postmaster@{host}"),
+        let to = match case.sender {
+            "" => format!("postmaster@{}", case.host),
             sender => sender.to_owned(),
         };
-        let write = match config.registry.services.smtp.bounce_format {
-            BounceFormat::IMail => bounce::build,
-            BounceFormat::Report => bounce::report,
-        };
-        let mail = write(host, &to, &failures, original, Local::now(), id.connection())?;
-        let prepared = self.prepare_own(config, id, Kind::Bounce, host, &to, mail)?;
-        self.commit(prepared)
+        self.tell_failures(config, case, &to, &failures)
     }
 }
 
@@ -164,7 +185,7 @@ mod tests {
             (1, 1, 1, false),
         ] {
             assert_eq!(
-                Limits { bytes, messages }.have_room(usage, adding),
+                Limits { bytes, messages }.have_room(usage, Usage { bytes: adding, messages: 1 }),
                 room,
                 "{bytes} {messages} {adding}"
             );
@@ -191,7 +212,7 @@ mod tests {
             assert_eq!(server.send("a@example.net", login, &to, size).await, expected, "{to:?} {size}");
         }
         assert_eq!(server.send("", false, &["both@mail.example.jp"], 2000).await, "taken");
-        let mut spool = server.spool(bounce::MAILBOX_FULL);
+        let mut spool = server.spool(crate::transport::bounce::MAILBOX_FULL);
         spool.sort();
         let bounce = |who: &[&str]| {
             let lines: Vec<String> =

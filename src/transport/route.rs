@@ -27,7 +27,7 @@ pub const TARGETS_MAX: usize = 1_000_000;
 /// The most mailboxes that mail may make for one user (our limit; IMail's is not known).
 const MAILBOXES_MAX: usize = 1000;
 /// The mailbox that throws mail away: `user-NUL@domain`, or `NUL` as a forward (IMail help, Information Manager).
-const DISCARD: &str = "nul";
+pub(super) const DISCARD: &str = "nul";
 
 /// A mailbox that gets a copy.
 #[derive(Clone)]

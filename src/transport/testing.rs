@@ -1,8 +1,9 @@
 //! What tests of this module share.
 
+use super::route::Unroutable;
 use super::trace::Origin;
-use super::{Arrival, Options, Transport};
-use crate::config::Live;
+use super::{Arrival, Options, Recipient, Refusal, Transport};
+use crate::config::{Config, Live};
 use crate::logs::Log;
 use crate::mailbox::Hub;
 use layout::disk::real::RealDisk;
@@ -31,12 +32,25 @@ both=small,large
 ; end of registry.ini, keep this line last
 ";
 
+/// A recipient as the SMTP service takes it: whoever logged in may send to other domains.
+pub(super) fn recipient(
+    transport: &Transport,
+    config: &Config,
+    address: &str,
+    login: bool,
+) -> Result<Recipient, Refusal> {
+    match transport.recipient(config, address, login, 0) {
+        Err(Refusal::Recipient(_, Unroutable::NotLocal(_))) if login => Ok(Recipient::elsewhere(address)),
+        other => other,
+    }
+}
+
 /// A transport on a directory of its own, without a queue runner.
 pub(super) struct Server {
     pub(super) root: Root,
     pub(super) live: Arc<Live>,
     pub(super) transport: Transport,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Server {
@@ -44,13 +58,18 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("registry.ini"), REGISTRY).unwrap();
         let root = Root::new(Arc::new(RealDisk::new()), dir.path());
-        let (live, _) = Live::start(&root).unwrap();
+        let started = Server::on(&root, &root, Options { with_queue: false, ..Options::default() });
+        Server { _dir: Some(dir), ..started }
+    }
+
+    /// A transport on a tree that is there, which logs into another one.
+    pub(super) fn on(root: &Root, logs: &Root, options: Options) -> Server {
+        let (live, _) = Live::start(root).unwrap();
         let hub = Hub::new(root.shared_disk());
-        let logs = root.clone();
-        let log = Log::start(&root, move || logs.logs());
-        let transport =
-            Transport::start(&live, &hub, &log, Options { with_queue: false, ..Options::default() }).unwrap();
-        Server { root, live, transport, _dir: dir }
+        let logs = logs.clone();
+        let log = Log::start(&logs.clone(), move || logs.logs());
+        let transport = Transport::start(&live, &hub, &log, options).unwrap();
+        Server { root: root.clone(), live, transport, _dir: None }
     }
 
     /// Sends a message and answers with what became of it: refused at RCPT, at the end of DATA, or taken.
@@ -70,14 +89,17 @@ impl Server {
         let config = self.live.now();
         let mut recipients = Vec::new();
         for address in to {
-            match tokio::task::block_in_place(|| self.transport.recipient(&config, address, login)) {
+            match tokio::task::block_in_place(|| recipient(&self.transport, &config, address, login)) {
                 Ok(recipient) => recipients.push(recipient),
                 Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
             }
         }
-        let mut connection = self.transport.connection_id().unwrap();
+        let connection = self.transport.connection_id();
+        let Ok(id) = connection.and_then(|mut connection| self.transport.message_id(&mut connection)) else {
+            return "no id".to_owned();
+        };
         let origin = Origin {
-            id: self.transport.message_id(&mut connection).unwrap(),
+            id,
             helo: "x".into(),
             extended: true,
             client: "192.0.2.1".parse().unwrap(),
@@ -85,11 +107,13 @@ impl Server {
             secure: false,
             authenticated: login,
             sender: from.into(),
+            utf8: false,
         };
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("{header}\r\n").as_bytes());
         incoming.write(&vec![b'x'; size]);
-        let arrival = Arrival { origin, recipients, account: login.then(|| from.to_owned()) };
+        let account = login.then(|| from.to_owned());
+        let arrival = Arrival { origin, recipients, account, dsn: Default::default() };
         match self.transport.accept(&config, arrival, incoming).await {
             Ok(()) => "taken".to_owned(),
             Err(why) => format!("DATA {}", crate::smtp::reply::refusal(&why)),

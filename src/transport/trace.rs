@@ -27,20 +27,26 @@ pub struct Origin {
     pub authenticated: bool,
     /// Envelope sender.
     pub sender: String,
+    /// Did the client say SMTPUTF8?
+    pub utf8: bool,
 }
 
 /// The `Received` field, in the shape of real ones (11.5 and 12.5): folded behind the protocol word (RFC 3848), which is missing after HELO.
 pub fn received(origin: &Origin, now: DateTime<Local>) -> String {
     let Origin { id, helo, client, host, .. } = origin;
-    let with = match (origin.extended, origin.secure, origin.authenticated) {
-        (true, true, true) => " with ESMTPSA",
-        (true, true, false) => " with ESMTPS",
-        (true, false, true) => " with ESMTPA",
-        (true, false, false) => " with ESMTP",
-        (false, ..) => "",
+    // RFC 3848, and RFC 6531 section 4.3 for UTF8.
+    let with = match (origin.extended, origin.utf8) {
+        (true, true) => " with UTF8SMTP",
+        (true, false) => " with ESMTP",
+        (false, _) => "",
     };
+    let secure = if origin.extended && origin.secure { "S" } else { "" };
+    let authenticated = if origin.extended && origin.authenticated { "A" } else { "" };
     let helo: String = helo.chars().filter(|c| c.is_ascii_graphic()).collect();
-    format!("Received: from {helo} [{client}] by {host}{with}\r\n  (SMTPD-12) id {id}; {}\r\n", date(now))
+    format!(
+        "Received: from {helo} [{client}] by {host}{with}{secure}{authenticated}\r\n  (SMTPD-12) id {id}; {}\r\n",
+        date(now)
+    )
 }
 
 /// A date as IMail writes it: one blank between all parts, the day with two digits, a numeric zone.
@@ -94,6 +100,7 @@ mod tests {
             secure: false,
             authenticated: false,
             sender: "a@example.jp".into(),
+            utf8: false,
         }
     }
 
@@ -111,6 +118,7 @@ mod tests {
         assert!(received(&Origin { secure: true, ..origin() }, now).contains("with ESMTPS\r\n"));
         let both = Origin { secure: true, authenticated: true, ..origin() };
         assert!(received(&both, now).contains("with ESMTPSA\r\n"));
+        assert!(received(&Origin { utf8: true, ..both }, now).contains("with UTF8SMTPSA\r\n"));
         assert!(received(&Origin { extended: false, ..origin() }, now).contains("by mail.example.jp\r\n"));
         assert_eq!(
             missing(&origin(), b"Subject: x\r\n\r\n", now),

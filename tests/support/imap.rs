@@ -59,6 +59,47 @@ impl Imap {
         self.answer(&tag)
     }
 
+    /// Sends a command without waiting for its answer; [`Imap::finish`] reads it.
+    pub fn begin(&mut self, line: &str) {
+        self.commands += 1;
+        self.wire.send(format!("t{} {line}\r\n", self.commands).as_bytes());
+    }
+
+    /// Reads the answer of the command that was sent last.
+    #[track_caller]
+    pub fn finish(&mut self) -> Answer {
+        let tag = format!("t{}", self.commands);
+        self.answer(&tag)
+    }
+
+    /// Sends a command to a server that may be gone: `None` if it is. For answers without literals.
+    pub fn try_command(&mut self, line: &str) -> Option<Answer> {
+        self.commands += 1;
+        let tag = format!("t{} ", self.commands);
+        let mut untagged = self.wire.try_ask(format!("{tag}{line}\r\n").as_bytes(), &tag)?;
+        let status = String::from_utf8_lossy(untagged.pop()?.strip_prefix(tag.as_bytes())?).into_owned();
+        assert!(status.starts_with("OK"), "{line}: {status}");
+        Some(Answer { untagged, status })
+    }
+
+    /// Appends a message, as [`Imap::try_command`].
+    pub fn try_append(&mut self, mailbox: &str, message: &str) -> Option<Answer> {
+        self.try_command(&format!("APPEND {mailbox} {{{}+}}\r\n{message}", message.len()))
+    }
+
+    /// Begins to wait for news.
+    #[track_caller]
+    pub fn begin_idle(&mut self) {
+        self.begin("IDLE");
+        self.wait_for_line("+");
+    }
+
+    /// Reads lines until one begins like this.
+    #[track_caller]
+    pub fn wait_for_line(&mut self, begin: &str) {
+        while !self.wire.line().starts_with(begin) {}
+    }
+
     /// Sends a command that must succeed.
     #[track_caller]
     pub fn ok(&mut self, line: &str) -> Answer {
@@ -135,7 +176,11 @@ impl Imap {
     fn answer(&mut self, tag: &str) -> Answer {
         let mut untagged = Vec::new();
         loop {
-            let line = self.whole_line();
+            let Some(line) = self.whole_line() else {
+                let said: Vec<_> =
+                    untagged.iter().map(|line: &Vec<u8>| String::from_utf8_lossy(line)).collect();
+                panic!("the server closed the connection instead of answering, after {said:#?}");
+            };
             match line.strip_prefix(format!("{tag} ").as_bytes()) {
                 Some(status) => {
                     return Answer { untagged, status: String::from_utf8_lossy(status).into_owned() };
@@ -147,14 +192,14 @@ impl Imap {
 
     /// A line with its literals.
     #[track_caller]
-    fn whole_line(&mut self) -> Vec<u8> {
-        let mut line = self.wire.line_bytes().expect("the server closed the connection instead of answering");
+    fn whole_line(&mut self) -> Option<Vec<u8>> {
+        let mut line = self.wire.line_bytes()?;
         while let Some(length) = literal_length(&line) {
             line.extend_from_slice(b"\r\n");
             line.extend(self.wire.exactly(length));
             line.extend(self.wire.line_bytes().expect("the rest of a line after its literal"));
         }
-        line
+        Some(line)
     }
 }
 

@@ -30,6 +30,14 @@ pub fn set(text: &str, section: &str, name: &str, value: &str) -> String {
     lines.concat()
 }
 
+/// Like [`set`]; a section that is missing comes on top.
+pub fn put(text: &str, section: &str, name: &str, value: &str) -> String {
+    match text.lines().any(|line| line.trim_end().eq_ignore_ascii_case(section)) {
+        true => set(text, section, name, value),
+        false => text.replace(END_LINE, &format!("{section}\r\n{name}={value}\r\n\r\n{END_LINE}")),
+    }
+}
+
 /// The text with a comment line below a section's head.
 #[track_caller]
 pub fn comment(text: &str, section: &str, words: &str) -> String {

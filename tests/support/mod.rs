@@ -9,11 +9,14 @@
     reason = "each test file uses a part, and panics report"
 )]
 
+pub mod client;
 pub mod imap;
 pub mod ini;
 pub mod pop3;
+pub mod postfix;
 pub mod sample;
 pub mod server;
+pub mod sink;
 pub mod smtp;
 pub mod tree;
 pub mod wire;
@@ -25,6 +28,9 @@ use std::time::{Duration, Instant};
 /// An edit by hand must be in force after five seconds; the tests allow a loaded machine ten
 /// before they give up, and say how long it took.
 pub const EDIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// A debug build on a busy machine needs seconds to start; more means that something hangs.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

@@ -31,13 +31,18 @@ impl Pop3 {
     /// Sends a command; `Ok` with the text after `+OK`, `Err` with the text after `-ERR`.
     #[track_caller]
     pub fn ask(&mut self, line: &str) -> Result<String, String> {
-        self.wire.send(format!("{line}\r\n").as_bytes());
+        self.send(&format!("{line}\r\n"));
         let reply = self.wire.line();
         match (reply.strip_prefix("+OK"), reply.strip_prefix("-ERR")) {
             (Some(text), _) => Ok(text.trim().to_owned()),
             (_, Some(text)) => Err(text.trim().to_owned()),
             _ => panic!("not a POP3 reply to {line:?}: {reply}"),
         }
+    }
+
+    /// Sends lines without waiting for their answers.
+    pub fn send(&mut self, lines: &str) {
+        self.wire.send(lines.as_bytes());
     }
 
     /// Sends a command whose reply must be `+OK`.
@@ -51,6 +56,19 @@ impl Pop3 {
     #[track_caller]
     pub fn block(&mut self, line: &str) -> Vec<u8> {
         self.ok(line);
+        self.lines()
+    }
+
+    /// Reads the whole answer to a command that was sent before.
+    #[track_caller]
+    pub fn read_block(&mut self) -> Vec<u8> {
+        let reply = self.wire.line();
+        assert!(reply.starts_with("+OK"), "{reply}");
+        self.lines()
+    }
+
+    #[track_caller]
+    fn lines(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
             let line = self.wire.line_bytes().expect("the answer ends with a dot");

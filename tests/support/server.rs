@@ -5,21 +5,21 @@ use super::pop3::Pop3;
 use super::smtp::Smtp;
 use super::tree::Tree;
 use super::wire::Wire;
-use super::{command, wait_for};
+use super::{START_LIMIT, command, wait_for};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-/// A debug build on a busy machine needs seconds to start; more means that something hangs.
-const START_LIMIT: Duration = Duration::from_secs(30);
-
 /// How long an orderly stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// The ports that the server opens, before the offset.
 const PORTS: [u16; 8] = [25, 587, 465, 110, 995, 143, 993, 8383];
+
+/// More ports that nobody else takes, for the peers of a test.
+pub const SPARE: [u16; 2] = [2, 3];
 
 /// Offsets that a test may take: multiples of 100 keep the ports of two servers apart, and the
 /// highest port stays below the range that the system gives to outgoing connections.
@@ -43,7 +43,7 @@ impl Ports {
             // Asked by a call rather than by a listener: a program that another test starts at this moment holds our
             // listeners until its own code begins, and the port would seem taken.
             let free = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, offset + port)).is_err();
-            let usable = PORTS.iter().all(free);
+            let usable = PORTS.iter().chain(&SPARE).all(free);
             usable.then_some(Ports { offset, _kept: kept })
         });
         free.expect("a free range of ports")
@@ -74,13 +74,19 @@ impl Server {
     /// Starts on given ports, for a restart at the same place.
     #[track_caller]
     pub fn start_on(tree: &Tree, ports: Ports) -> Server {
+        Server::start_with(tree, ports, &[])
+    }
+
+    /// The same with further arguments.
+    #[track_caller]
+    pub fn start_with(tree: &Tree, ports: Ports, more: &[&str]) -> Server {
         let scratch = tempfile::tempdir().unwrap();
         let output = scratch.path().join("output.txt");
         let file = File::create(&output).unwrap();
         let offset = ports.offset.to_string();
         let mut serve = command("imaild");
         serve.args(["serve", "--root", tree.text(), "--bind", "127.0.0.1", "--port-offset", &offset]);
-        serve.args(["--services", "smtp,queue,pop3,imap"]);
+        serve.args(["--services", "smtp,queue,pop3,imap"]).args(more);
         serve.stdout(file.try_clone().unwrap()).stderr(file);
         let child = serve.spawn().expect("imaild starts");
         let mut server = Server { child, ports, output, logs: tree.path("logs"), _scratch: scratch };

@@ -25,7 +25,12 @@ impl Smtp {
     /// Connects, reads the greeting, says EHLO.
     #[track_caller]
     pub fn open(address: SocketAddr) -> Smtp {
-        let mut wire = Wire::open(address).expect("SMTP listens");
+        Smtp::over(Wire::open(address).expect("SMTP listens"))
+    }
+
+    /// The same on a connection that somebody else made.
+    #[track_caller]
+    pub fn over(mut wire: Wire) -> Smtp {
         let greeting = wire.line();
         let mut smtp = Smtp { wire, greeting, extensions: Vec::new() };
         let reply = smtp.command("EHLO client.example.net");
@@ -39,6 +44,12 @@ impl Smtp {
     pub fn command(&mut self, line: &str) -> Reply {
         self.wire.send(format!("{line}\r\n").as_bytes());
         self.reply()
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.wire.send(bytes);
     }
 
     /// Reads a reply, which may have several lines.

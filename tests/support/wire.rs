@@ -1,4 +1,4 @@
-//! A TCP connection that is read line by line, with a time limit on everything.
+//! A connection that is read line by line, with a time limit on everything.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A connection of one of the tiny clients.
 pub struct Wire {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Read + Send>>,
+    writer: Box<dyn Write + Send>,
 }
 
 impl Wire {
@@ -19,13 +20,34 @@ impl Wire {
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         stream.set_nodelay(true)?;
-        Ok(Wire { reader: BufReader::new(stream) })
+        Ok(Wire::over(stream.try_clone()?, stream))
+    }
+
+    /// Goes over what somebody else connected, such as a program's input and output. Time limits are his.
+    pub fn over(reader: impl Read + Send + 'static, writer: impl Write + Send + 'static) -> Wire {
+        Wire { reader: BufReader::new(Box::new(reader)), writer: Box::new(writer) }
     }
 
     /// Sends bytes as they are.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).expect("the server takes what is sent");
+        self.writer.write_all(bytes).expect("the server takes what is sent");
+    }
+
+    /// Sends bytes to a server that may be gone, and reads lines up to one that begins like this; `None` if it is gone.
+    pub fn try_ask(&mut self, bytes: &[u8], last: &str) -> Option<Vec<Vec<u8>>> {
+        self.writer.write_all(bytes).ok()?;
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            self.reader.read_until(b'\n', &mut line).ok()?;
+            line.truncate(line.strip_suffix(b"\r\n")?.len());
+            let is_last = line.starts_with(last.as_bytes());
+            lines.push(line);
+            if is_last {
+                return Some(lines);
+            }
+        }
     }
 
     /// Reads one line; its CRLF is checked and taken off. An empty answer means that the

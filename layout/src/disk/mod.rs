@@ -15,6 +15,7 @@ pub mod real;
 pub mod sim;
 
 use crate::path::TreePath;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 
@@ -79,6 +80,8 @@ pub trait Handle: Send + Sync {
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Makes the content durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// Makes everything on the file system that holds the file durable; `Ok(false)` as with [`Disk::sync_all`].
+    fn sync_all(&self) -> io::Result<bool>;
     /// The file's stamp now.
     fn stamp(&self) -> io::Result<Stamp>;
     /// Tries to take the whole-file lock that also keeps out other mail programs: `Ok(false)` if somebody has it.
@@ -105,9 +108,9 @@ pub trait Disk: Send + Sync {
     fn list(&self, dir: &TreePath) -> io::Result<Vec<Entry>>;
     /// Makes a directory's entries durable.
     fn sync_dir(&self, dir: &TreePath) -> io::Result<()>;
-    /// Makes everything on the file system that holds `any` durable (`syncfs`); `Ok(false)` where that cannot be relied on
-    /// (network file systems), and nothing was done.
-    fn sync_all(&self, any: &TreePath) -> io::Result<bool>;
+    /// Makes everything on the file system that holds the directory `dir` durable (`syncfs`); `Ok(false)` where that cannot be
+    /// relied on (network file systems), and nothing was done.
+    fn sync_all(&self, dir: &TreePath) -> io::Result<bool>;
     /// A file's content as private memory: changes made to it never reach the file.
     /// Only for files that are replaced by rename and never shortened.
     fn map(&self, path: &TreePath) -> io::Result<Private>;
@@ -212,6 +215,11 @@ pub fn replace(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<(
 
 /// Writes and syncs a new file, in place of a left-over one of that name.
 pub fn write_new(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<()> {
+    write_new_unsynced(disk, path, content)?.sync()
+}
+
+/// Writes a new file, in place of a left-over one of that name.
+pub fn write_new_unsynced(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<Box<dyn Handle>> {
     let handle = match disk.open(path, Open::CreateNew) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             disk.unlink(path)?;
@@ -220,7 +228,7 @@ pub fn write_new(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result
         other => other?,
     };
     handle.append(content)?;
-    handle.sync()
+    Ok(handle)
 }
 
 /// Files and directories that wait for the same sync.
@@ -246,12 +254,88 @@ impl<'a> SyncSet<'a> {
         }
     }
 
-    /// Makes all of them durable.
-    pub fn flush(self, disk: &dyn Disk, any: &TreePath) -> io::Result<()> {
-        if self.files.len() + self.dirs.len() > 2 && disk.sync_all(any)? {
+    /// Makes all of them durable, each file system for itself: an administrator may have put `users` or a domain on a disk of its own.
+    pub fn flush(self, disk: &dyn Disk) -> io::Result<()> {
+        let mut devices: BTreeMap<u64, SyncSet<'a>> = BTreeMap::new();
+        for handle in self.files {
+            devices.entry(handle.stamp()?.device).or_default().file(handle);
+        }
+        for dir in self.dirs {
+            devices.entry(disk.stat(&dir)?.0.device).or_default().dir(dir);
+        }
+        devices.into_values().try_for_each(|set| set.flush_device(disk))
+    }
+
+    fn flush_device(&self, disk: &dyn Disk) -> io::Result<()> {
+        let many = self.files.len() + self.dirs.len() > 2;
+        let done = match (self.files.first(), self.dirs.first()) {
+            (Some(file), _) if many => file.sync_all()?,
+            (None, Some(dir)) if many => disk.sync_all(dir)?,
+            _ => false,
+        };
+        if done {
             return Ok(());
         }
         self.files.iter().try_for_each(|handle| handle.sync())?;
         self.dirs.iter().try_for_each(|dir| disk.sync_dir(dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sim::SimDisk;
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A file on a device of this number, which notes how it was made durable.
+    struct Noting<'a>(u64, &'a Mutex<Vec<String>>);
+
+    impl Handle for Noting<'_> {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+        fn append(&self, _: &[u8]) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.1.lock().unwrap().push(format!("file on {}", self.0));
+            Ok(())
+        }
+        fn sync_all(&self) -> io::Result<bool> {
+            self.1.lock().unwrap().push(format!("all of {}", self.0));
+            Ok(true)
+        }
+        fn stamp(&self) -> io::Result<Stamp> {
+            Ok(Stamp { device: self.0, ..Stamp::default() })
+        }
+        fn try_lock(&self) -> io::Result<bool> {
+            Ok(true)
+        }
+        fn unlock(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_file_system_is_synced_for_itself() {
+        for (devices, expected) in [
+            (&[3, 3][..], &["file on 3", "file on 3"][..]),
+            (&[3, 3, 3], &["all of 3"]),
+            (&[3, 5, 3, 3, 5], &["all of 3", "file on 5", "file on 5"]),
+        ] {
+            let notes = Mutex::default();
+            let files: Vec<Noting<'_>> = devices.iter().map(|device| Noting(*device, &notes)).collect();
+            let mut set = SyncSet::default();
+            files.iter().for_each(|file| set.file(file));
+            set.flush(&SimDisk::new()).unwrap();
+            drop(files);
+            assert_eq!(notes.into_inner().unwrap(), expected, "{devices:?}");
+        }
     }
 }

@@ -167,14 +167,8 @@ impl Disk for RealDisk {
         Ok(nix::unistd::fsync(fd.as_fd())?)
     }
 
-    fn sync_all(&self, any: &TreePath) -> io::Result<bool> {
-        let fd =
-            self.open_beneath(&TreePath::base_of(any.base()), OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
-        if !is_local(&fd)? {
-            return Ok(false);
-        }
-        nix::unistd::syncfs(fd.as_fd())?;
-        Ok(true)
+    fn sync_all(&self, dir: &TreePath) -> io::Result<bool> {
+        sync_file_system(self.open_beneath(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?)
     }
 
     fn map(&self, path: &TreePath) -> io::Result<Private> {
@@ -223,6 +217,14 @@ fn is_local(fd: impl AsFd) -> io::Result<bool> {
     const FUSE: i64 = 0x6573_5546;
     let kind = nix::sys::statfs::fstatfs(fd)?.filesystem_type().0 as i64;
     Ok(![NFS, SMB2, CIFS, CEPH, FUSE].contains(&kind))
+}
+
+fn sync_file_system(fd: impl AsFd) -> io::Result<bool> {
+    let local = is_local(&fd)?;
+    if local {
+        nix::unistd::syncfs(fd.as_fd())?;
+    }
+    Ok(local)
 }
 
 #[allow(unsafe_code)]
@@ -286,6 +288,10 @@ impl Handle for RealHandle {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<bool> {
+        sync_file_system(&self.0)
     }
 
     fn stamp(&self) -> io::Result<Stamp> {

@@ -17,6 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// It is one device.
+const DEVICE: u64 = 1;
+
 /// What the n-th operation does instead of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -377,7 +380,7 @@ impl Disk for SimDisk {
         state.check()?;
         let full = path.full();
         if path.below().as_os_str().is_empty() || state.live.dirs.contains(&full) {
-            return Ok((Stamp::default(), Kind::Directory));
+            return Ok((Stamp { device: DEVICE, ..Stamp::default() }, Kind::Directory));
         }
         let number = state.live.files.get(&full).ok_or(io::ErrorKind::NotFound)?;
         let inode = state.inodes.get(number).ok_or(io::ErrorKind::NotFound)?;
@@ -451,7 +454,7 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn sync_all(&self, _any: &TreePath) -> io::Result<bool> {
+    fn sync_all(&self, _dir: &TreePath) -> io::Result<bool> {
         let mut state = self.state();
         state.begin(false)?;
         state.syncs += 1;
@@ -472,7 +475,7 @@ impl Disk for SimDisk {
 
 fn stamp_of(number: u64, inode: &Inode) -> Stamp {
     Stamp {
-        device: 1,
+        device: DEVICE,
         inode: number,
         size: inode.live.len() as u64,
         modified: inode.modified,
@@ -533,6 +536,10 @@ impl Handle for SimHandle {
         state.begin(false)?;
         state.syncs += 1;
         state.sync_inode(self.inode)
+    }
+
+    fn sync_all(&self) -> io::Result<bool> {
+        self.disk.sync_all(&TreePath::base_of(Path::new("/")))
     }
 
     fn stamp(&self) -> io::Result<Stamp> {

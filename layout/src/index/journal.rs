@@ -94,8 +94,6 @@ pub enum Entry {
     },
     /// UIDs up to this one are no longer recent.
     Recent(u32),
-    /// The file was looked at and had not changed.
-    Stamp(Seen),
 }
 
 /// The first bytes of a journal.
@@ -231,10 +229,6 @@ impl Out {
                 self.u32(*mark);
                 9
             }
-            Entry::Stamp(seen) => {
-                self.seen(seen);
-                10
-            }
         }
     }
 }
@@ -304,7 +298,6 @@ impl In<'_> {
             7 => Entry::Keyword(String::from_utf8(std::mem::take(&mut self.0).to_vec()).ok()?),
             8 if self.u32()? == EXPUNGE_WORD => Entry::Expunge { modseq: self.u64()?, uids: self.ranges()? },
             9 => Entry::Recent(self.u32()?),
-            10 => Entry::Stamp(self.seen()?),
             _ => return None,
         })
     }
@@ -344,7 +337,6 @@ mod tests {
             Entry::Letters(seen, vec![(1, 1)]),
             Entry::Expunge { modseq: 8, uids: vec![(3, 4)] },
             Entry::Recent(9),
-            Entry::Stamp(seen),
         ]
     }
 

@@ -12,4 +12,5 @@
 pub mod identity;
 pub mod journal;
 pub mod reconcile;
+pub mod removals;
 pub mod snapshot;

@@ -116,7 +116,7 @@ fn mark_uidl(record: &mut Record, uidl: Uidl) {
 
 /// Flags, keywords and escapes of a message that is still the same one. The letter in the file wins over what we remember if somebody else changed it.
 fn carry_over(record: &mut Record, known: &Record, modseq: u64) {
-    let kept = flag::CLIENT & !flag::SEEN | flag::EXPUNGED;
+    let kept = flag::CLIENT & !flag::SEEN | flag::EXPUNGED | flag::SAVED;
     let in_file = record.flags.get();
     let mut flags = in_file & !kept | known.flags.get() & kept;
     let letter_changed = record.has(flag::LETTER_READ) != known.has(flag::LETTER_READ);

@@ -5,6 +5,7 @@
 //! 256   records, 64 bytes each
 //! ...   keyword names, each with a byte of length in front
 //! ...   delivery tokens, 20 bytes each: spool id u64, recipient u64, Unix time u32
+//! ...   the last removals, see [`super::removals`]
 //! ```
 //!
 //! A snapshot is replaced whole and never changed in place, so it can be mapped: opening one costs the same for ten messages and
@@ -14,6 +15,7 @@
 //! A snapshot that is not whole and consistent is not there: [`open`] answers `None`.
 
 use super::journal::{Seen, Token};
+use super::removals::Removals;
 use crate::disk::{Private, Stamp};
 use crate::limits::{KEYWORDS_MAX, MESSAGES_MAX};
 use crate::mbx::record::Record;
@@ -73,6 +75,8 @@ pub struct Meta {
     pub keywords: Vec<String>,
     /// Deliveries of the last day, with their Unix time.
     pub tokens: Vec<(Token, u32)>,
+    /// The last removals.
+    pub removals: Removals,
 }
 
 impl Default for Meta {
@@ -88,6 +92,7 @@ impl Default for Meta {
             dialect: Dialect::Bracket,
             keywords: Vec::new(),
             tokens: Vec::new(),
+            removals: Removals::default(),
         }
     }
 }
@@ -176,9 +181,11 @@ pub fn open(bytes: Private) -> Option<(Meta, Records)> {
     let (keywords_len, tokens) = (header.keywords.get() as usize, header.tokens.get() as usize);
     let names_at = HEADER + count * RECORD;
     let tokens_at = names_at.checked_add(keywords_len)?;
-    if bytes.len() != tokens_at.checked_add(tokens.checked_mul(TOKEN)?)? {
-        return None;
-    }
+    let removals_at = tokens_at.checked_add(tokens.checked_mul(TOKEN)?)?;
+    let removals = match bytes.get(removals_at..)? {
+        [] => Removals::unknown_until(header.modseq.get()),
+        removals => Removals::parse(removals)?,
+    };
     let meta = Meta {
         generation: header.generation.get(),
         modseq: header.modseq.get(),
@@ -198,7 +205,8 @@ pub fn open(bytes: Private) -> Option<(Meta, Records)> {
         recent: header.recent.get(),
         dialect: if header.classic.get() == 0 { Dialect::Bracket } else { Dialect::Classic },
         keywords: read_keywords(bytes.get(names_at..tokens_at)?)?,
-        tokens: bytes[tokens_at..].chunks_exact(TOKEN).filter_map(read_token).collect(),
+        tokens: bytes.get(tokens_at..removals_at)?.chunks_exact(TOKEN).filter_map(read_token).collect(),
+        removals,
     };
     Some((meta, Records { base: Some(bytes), base_count: count, tail: Vec::new() }))
 }
@@ -220,6 +228,7 @@ pub fn write(meta: &Meta, records: &Records) -> Vec<u8> {
         bytes.extend_from_slice(&token.1.to_le_bytes());
         bytes.extend_from_slice(&time.to_le_bytes());
     }
+    meta.removals.write(&mut bytes);
     let stamp = &meta.seen.stamp;
     let mut header = Header {
         magic: MAGIC,
@@ -315,7 +324,10 @@ mod tests {
     fn a_damaged_or_cut_snapshot_is_none() {
         let (meta, records) = sample();
         let bytes = write(&meta, &records);
-        for cut in 0..bytes.len() {
+        let mut removals = Vec::new();
+        meta.removals.write(&mut removals);
+        // Without its last part it is one that remembers no removals.
+        for cut in (0..bytes.len()).filter(|cut| *cut != bytes.len() - removals.len()) {
             assert!(open(Private::Owned(bytes[..cut].to_vec())).is_none());
         }
         for at in 0..size_of::<Header>() {

@@ -25,7 +25,7 @@ use crate::disk::{Disk, Handle, Open, SyncSet};
 use crate::index::journal::{Entry, Seen, Token};
 use crate::limits::{KEYWORD_LENGTH_MAX, KEYWORDS_MAX};
 use crate::lock;
-use crate::mbx::compose::{Composed, NewMessage};
+use crate::mbx::compose::{Composed, NewMessage, Way};
 use crate::mbx::separator::Dialect;
 use crate::path::TreePath;
 use std::io;
@@ -63,7 +63,6 @@ struct Stage {
     repair: &'static [u8],
     base: u64,
     total: u64,
-    crc: u32,
     outcome: Vec<Appended>,
 }
 
@@ -80,14 +79,13 @@ pub fn append_all(
     for index in order {
         stages[index] = begin(&mut jobs[index], patience).map(Some);
     }
-    let Some(any) = jobs.first().map(|job| job.mailbox.file().clone()) else { return Vec::new() };
 
     let mut set = SyncSet::default();
     for stage in stages.iter().flatten().flatten().filter(|stage| stage.total > 0) {
         set.file(&*stage.journal);
         stage.dirs.iter().for_each(|dir| set.dir(dir.clone()));
     }
-    let synced = set.flush(disk, &any);
+    let synced = set.flush(disk);
     fail_all(&mut stages, jobs, synced, false);
 
     for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
@@ -106,7 +104,7 @@ pub fn append_all(
         .flatten()
         .filter(|stage| stage.total > 0)
         .for_each(|stage| set.file(&*stage.file));
-    let synced = set.flush(disk, &any);
+    let synced = set.flush(disk);
     fail_all(&mut stages, jobs, synced, true);
 
     stages
@@ -138,7 +136,7 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
     let mut uid = mailbox.next_number();
     let modseq = mailbox.meta.modseq + 1;
     for (message, token) in &job.messages {
-        if token.is_some_and(|token| mailbox.tokens.iter().any(|(known, _)| *known == token)) {
+        if token.is_some_and(|token| mailbox.has_stored(token)) {
             outcome.push(Appended::Before);
             continue;
         }
@@ -147,6 +145,9 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
         one.record.offset = U64::new(offset);
         one.record.modseq = U64::new(modseq);
         one.record.keywords = U32::new(keywords);
+        if matches!(message.way, Way::Client) {
+            one.record.set_saved(mailbox.clock());
+        }
         offset = one.record.end();
         tokens.extend(token);
         composed.push(one);
@@ -173,7 +174,7 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
         let entry = Entry::Append { base, inode, total, crc, time, tokens, records };
         mailbox.write_to(&*journal, &entry)?;
     }
-    Ok(Stage { file, journal, dirs, composed, repair, base, total, crc, outcome })
+    Ok(Stage { file, journal, dirs, composed, repair, base, total, outcome })
 }
 
 /// Makes the user's directory; its entry in the directory above must be durable before mail in it can be.
@@ -283,9 +284,6 @@ fn finish(mailbox: &mut Mailbox, stage: Stage) -> Result<Vec<Appended>, MailboxE
     if stage.total == 0 {
         return Ok(stage.outcome);
     }
-    debug_assert!(
-        super::checksum_of(&*stage.file, stage.base, stage.total).map_or(true, |crc| crc == stage.crc)
-    );
     // From here on nothing can fail the job: the messages are stored.
     mailbox.names_unsynced = false;
     let seen = stage.file.stamp().map(|stamp| Seen { stamp, taken: mailbox.disk.now() });

@@ -114,7 +114,18 @@ impl Mailbox {
         let modseq = self.meta.modseq + 1;
         let (journal, made) = self.open_journal()?;
         self.write_to(&*journal, &Entry::Expunge { modseq, uids })?;
-        let synced = journal.sync().and_then(|()| match made || self.names_unsynced {
+        self.names_unsynced |= made;
+        self.sync_journal(&*journal)?;
+        // What is marked stays marked: a removal of bytes that fails is tried again later.
+        if self.removal_is_quick() && self.compact(&*held).is_err() {
+            self.suspect = true;
+        }
+        Ok(())
+    }
+
+    /// Makes what the journal says durable, and its name.
+    fn sync_journal(&mut self, journal: &dyn Handle) -> Result<(), MailboxError> {
+        let synced = journal.sync().and_then(|()| match self.names_unsynced {
             true => self.disk.sync_dir(&self.file.parent()),
             false => Ok(()),
         });
@@ -124,12 +135,6 @@ impl Mailbox {
         }
         self.journal_unsynced = false;
         self.names_unsynced = false;
-        if self.removal_is_due(false) {
-            // What is marked stays marked: a removal of bytes that fails is tried again later.
-            if self.compact(&*held).is_err() {
-                self.suspect = true;
-            }
-        }
         Ok(())
     }
 
@@ -159,8 +164,9 @@ impl Mailbox {
             return Ok(());
         };
         if self.journal_unsynced {
-            self.open_journal()?.0.sync()?;
-            self.journal_unsynced = false;
+            let (journal, made) = self.open_journal()?;
+            self.names_unsynced |= made;
+            self.sync_journal(&*journal)?;
         }
         if self.letters_due {
             self.write_letters(&*held)?;
@@ -174,16 +180,10 @@ impl Mailbox {
         let due: Vec<Record> = self.records.iter().filter(|record| letter_is_due(record)).copied().collect();
         let mut done: Vec<Range> = Vec::new();
         for record in &due {
-            let at = record.content() + u64::from(record.status_at.get());
-            let mut line = vec![0; usize::from(record.status)];
-            crate::disk::read_exact_at(file, &mut line, at)?;
-            // The line must be the one that the index remembers; anything else is somebody else's change.
-            let Some(letter) = header::facts(&line, false).status.and_then(|status| status.letter) else {
+            if !write_letter(file, record, record.has(flag::SEEN))? {
                 self.suspect = true;
                 continue;
-            };
-            let wanted: &[u8] = if record.has(flag::SEEN) { b"R" } else { b"U" };
-            file.write_at(wanted, at + letter as u64)?;
+            }
             let uid = record.uid.get();
             match done.last_mut() {
                 Some(range) if self.records.find(range.1).map(|i| i + 1) == self.records.find(uid) => {
@@ -198,4 +198,16 @@ impl Mailbox {
         self.letters_due = false;
         self.checkpoint_if_due(false)
     }
+}
+
+/// Writes the letter of one message. `false`: the line is not the one that the index remembers, so somebody else changed it.
+pub(super) fn write_letter(file: &dyn Handle, record: &Record, read: bool) -> std::io::Result<bool> {
+    let at = record.content() + u64::from(record.status_at.get());
+    let mut line = vec![0; usize::from(record.status)];
+    crate::disk::read_exact_at(file, &mut line, at)?;
+    let Some(letter) = header::facts(&line, false).status.and_then(|status| status.letter) else {
+        return Ok(false);
+    };
+    file.write_at(if read { b"R" } else { b"U" }, at + letter as u64)?;
+    Ok(true)
 }

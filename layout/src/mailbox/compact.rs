@@ -4,16 +4,20 @@
 //! the end. A crash in between needs no record of its own: the next opener finds a file that was rewritten, in which exactly
 //! the messages that were not removed are left, and matches them.
 //!
+//! A large file is copied while others go on ([`Rewrite`]): the lock is held to begin, and again to take over what came in between.
+//!
 //! # Failure
 //! The mailbox stays as it was; what is marked removed stays so.
 
 use super::{Mailbox, MailboxError};
-use crate::disk::{self, Handle, Open};
+use crate::disk::{self, Disk, Handle, Open};
 use crate::index::journal::Seen;
 use crate::index::snapshot::Records;
 use crate::index::{journal, snapshot};
 use crate::mbx::record::{Record, flag};
+use crate::path::TreePath;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use zerocopy::byteorder::little_endian::U64;
 
@@ -24,32 +28,135 @@ const REMOVED_BYTES_MAX: u64 = 8 << 20;
 /// How much is copied at once.
 const PIECE: u64 = 1 << 20;
 
+/// When removed bytes leave the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// When there are so many that they are a burden.
+    Due,
+    /// When they are worth the work, since nobody uses the mailbox.
+    Idle,
+    /// If there is one.
+    Any,
+}
+
+/// How removed bytes leave the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Not now.
+    Stay,
+    /// At once: by cutting the end, or the file is small.
+    AtOnce,
+    /// By a copy that takes a while.
+    Copy,
+}
+
 impl Mailbox {
-    /// Is it time to take removed bytes out? `idle`: nobody used the mailbox for a minute.
-    pub(super) fn removal_is_due(&self, idle: bool) -> bool {
+    fn removal(&self, when: When) -> Way {
         if self.expunged == 0 {
-            return false;
+            return Way::Stay;
         }
         let size = self.meta.end;
         let removed: u64 =
             self.records.iter().filter(|r| r.has(flag::EXPUNGED)).map(|r| u64::from(r.stored.get())).sum();
         let first = self.records.iter().position(|r| r.has(flag::EXPUNGED)).unwrap_or(0);
         let only_last = self.records.len() - first == self.expunged;
-        size <= REWRITE_AT_ONCE
-            || only_last
-            || removed >= REMOVED_BYTES_MAX.max(size / 5)
-            || (idle && removed >= size / 100)
+        let worth_it = match when {
+            When::Due => removed >= REMOVED_BYTES_MAX.max(size / 5),
+            When::Idle => removed >= REMOVED_BYTES_MAX.max(size / 5) || removed >= size / 100,
+            When::Any => true,
+        };
+        match worth_it {
+            _ if size <= REWRITE_AT_ONCE || only_last => Way::AtOnce,
+            true => Way::Copy,
+            false => Way::Stay,
+        }
     }
 
-    /// Takes removed bytes out if it is time; for mailboxes that nobody uses, and before an export (`all`).
-    pub fn tidy(&mut self, all: bool, patience: Duration) -> Result<(), MailboxError> {
+    /// Are there removed bytes that can be taken out while somebody waits?
+    pub(super) fn removal_is_quick(&self) -> bool {
+        self.removal(When::Due) == Way::AtOnce
+    }
+
+    /// Is it time to take removed bytes out?
+    pub fn removal_is_due(&self, when: When) -> bool {
+        self.removal(when) != Way::Stay
+    }
+
+    /// Takes all removed bytes out, before an export.
+    pub fn tidy(&mut self, patience: Duration) -> Result<(), MailboxError> {
         self.flush(patience)?;
-        if self.expunged > 0 && (all || self.removal_is_due(true)) {
+        if self.expunged > 0 {
             let held = crate::lock::acquire(&*self.disk.clone(), &self.file, Open::Change, patience)?;
             self.refresh_locked(&*held)?;
             self.compact(&*held)?;
         }
         Ok(())
+    }
+
+    /// Takes removed bytes out if it is time and quickly done. If it takes longer, begins it: [`Rewrite::copy`] and
+    /// [`Mailbox::finish_rewrite`] follow.
+    pub fn begin_rewrite(&mut self, when: When, patience: Duration) -> Result<Option<Rewrite>, MailboxError> {
+        let Some(held) = self.lock_for_change(patience)? else { return Ok(None) };
+        match self.removal(when) {
+            Way::Stay => return Ok(None),
+            Way::AtOnce if when != When::Any => return self.compact(&*held).map(|()| None),
+            Way::AtOnce | Way::Copy => {}
+        }
+        let stamp = held.stamp()?;
+        Ok(Some(Rewrite {
+            source: self.reader()?,
+            new: self.new_file()?,
+            temporary: self.file.with_extension("$$$"),
+            disk: self.disk.clone(),
+            inode: stamp.inode,
+            size: stamp.size,
+            end: self.meta.end,
+            modseq: self.meta.modseq,
+            scans: self.scans,
+            records: self.records.iter().copied().collect(),
+        }))
+    }
+
+    /// Puts the copy in the mailbox's place, with what came in between. `false`: another program changed the file meanwhile, and everything
+    /// stays as it is.
+    pub fn finish_rewrite(&mut self, rewrite: Rewrite, patience: Duration) -> Result<bool, MailboxError> {
+        let Some(held) = self.lock_for_change(patience)? else { return Ok(false) };
+        let stamp = held.stamp()?;
+        if stamp.inode != rewrite.inode || self.scans != rewrite.scans || !rewrite.is_begin_of(&self.records)
+        {
+            return Ok(false);
+        }
+        let gone = rewrite.gone();
+        let mut moved = Vec::with_capacity(self.records.len());
+        let mut letters = Vec::new();
+        let mut at = rewrite.head();
+        for (index, record) in self.records.iter().enumerate() {
+            let mut record = *record;
+            match rewrite.records.get(index) {
+                Some(before) if before.has(flag::EXPUNGED) => continue,
+                Some(before) => {
+                    record.offset = U64::new(at);
+                    at += u64::from(record.stored.get());
+                    let touched = record.modseq.get() > rewrite.modseq
+                        || record.has(flag::LETTER_READ) != before.has(flag::LETTER_READ);
+                    if touched && record.has(flag::HAS_LETTER) {
+                        letters.push(record);
+                    }
+                }
+                None => record.offset = U64::new(record.offset.get() - gone),
+            }
+            moved.push(record);
+        }
+        let new = &*rewrite.new;
+        copy(&*held, new, &[(rewrite.size, stamp.size)])?;
+        for record in &letters {
+            // A letter may have been written behind the copy's back.
+            super::change::write_letter(new, record, record.has(flag::LETTER_READ))?;
+        }
+        new.sync()?;
+        let written = self.put_in_place(new, &rewrite.temporary)?;
+        self.take_over(moved, self.meta.end - gone, written)?;
+        Ok(true)
     }
 
     /// Takes all removed bytes out. The caller holds the lock of `file`.
@@ -83,30 +190,49 @@ impl Mailbox {
     /// Writes the extents to a new file and puts it in the mailbox's place. Answers with how the new file looks.
     fn write_new(&mut self, file: &dyn Handle, extents: &[(u64, u64)]) -> Result<Seen, MailboxError> {
         let temporary = self.file.with_extension("$$$");
-        match self.disk.unlink(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
+        let new = self.new_file()?;
+        let written = copy(file, &*new, extents)
+            .and_then(|()| new.sync())
+            .map_err(MailboxError::from)
+            .and_then(|()| self.put_in_place(&*new, &temporary));
+        if written.is_err() {
+            let _ = self.disk.unlink(&temporary);
+        }
+        written
+    }
+
+    /// A new file beside the mailbox, in place of one that a crash left. It is locked before it gets the mailbox's name, so that nobody
+    /// comes in between the rename and the snapshot; and as long as it is locked somebody is writing it. The caller holds the
+    /// mailbox's lock.
+    fn new_file(&self) -> Result<Box<dyn Handle>, MailboxError> {
+        let temporary = self.file.with_extension("$$$");
+        if let Some(left) = super::optional(self.disk.open(&temporary, Open::Change))? {
+            if !left.try_lock()? {
+                return Err(MailboxError::Locked(temporary.to_string()));
+            }
+            self.disk.unlink(&temporary)?;
         }
         let new = self.disk.open(&temporary, Open::CreateNew)?;
-        // The new file is locked before it gets the name, so that nobody comes in between the rename and the snapshot.
-        if !new.try_lock()? {
-            return Err(MailboxError::Locked(temporary.to_string()));
+        match new.try_lock()? {
+            true => Ok(new),
+            false => Err(MailboxError::Locked(temporary.to_string())),
         }
-        let copied = copy(file, &*new, extents).and_then(|()| new.sync());
-        let renamed = copied
-            .and_then(|()| self.disk.copy_owner(&self.file, &temporary))
-            .and_then(|()| self.disk.rename(&temporary, &self.file));
-        if let Err(error) = renamed {
-            let _ = self.disk.unlink(&temporary);
-            return Err(error.into());
+    }
+
+    fn put_in_place(&self, new: &dyn Handle, temporary: &TreePath) -> Result<Seen, MailboxError> {
+        if self.disk.stat(temporary)?.0.inode != new.stamp()?.inode {
+            return Err(MailboxError::Changed);
         }
-        self.disk.sync_dir(&self.file.parent())?;
+        self.disk.copy_owner(&self.file, temporary)?;
+        // The name need not be durable now: the journal is, and says what was removed. The names of the new snapshot and journal follow
+        // in the same directory and cannot become durable before this one.
+        self.disk.rename(temporary, &self.file)?;
         Ok(Seen { stamp: new.stamp()?, taken: self.disk.now() })
     }
 
     fn take_over(&mut self, records: Vec<Record>, end: u64, seen: Seen) -> Result<(), MailboxError> {
+        self.expunged = records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
         self.records = Records::from_vec(records);
-        self.expunged = 0;
         self.meta.end = end;
         self.meta.seen = seen;
         self.reader = None;
@@ -140,18 +266,75 @@ impl Mailbox {
         let journal = self.sidecar("rsj");
         let temporary = self.file.with_extension("rsj.$$$");
         let header = journal::header(self.meta.generation);
-        disk::write_new(&*disk, &temporary, &header)?;
+        // Neither its bytes nor the names need to be durable before something is written to it: without it, or with the older
+        // snapshot and its journal, the next opener comes to the same.
+        disk::write_new_unsynced(&*disk, &temporary, &header)?;
         disk.rename(&temporary, &journal)?;
-        disk.sync_dir(&self.file.parent())?;
-        self.names_unsynced = false;
         let (stamp, _) = disk.stat(&journal)?;
         self.journal = Some((stamp.size, stamp.inode));
-        self.journal_unsynced = false;
+        // The next flush makes the names durable.
+        self.journal_unsynced = true;
         // From now on the records are those of the file, shared with the page cache.
         let opened = snapshot::open(disk.map(&rsx)?);
         let (_, records) = opened.ok_or(MailboxError::Changed)?;
         self.records = records;
         Ok(())
+    }
+}
+
+/// A new mailbox file that is being written while others go on with the old one.
+pub struct Rewrite {
+    disk: Arc<dyn Disk>,
+    source: Arc<dyn Handle>,
+    new: Box<dyn Handle>,
+    temporary: TreePath,
+    /// What the mailbox was when the rewrite began.
+    inode: u64,
+    size: u64,
+    end: u64,
+    modseq: u64,
+    scans: u64,
+    records: Vec<Record>,
+}
+
+impl Rewrite {
+    /// Copies what stays. Needs no lock.
+    pub fn copy(&self) -> Result<(), MailboxError> {
+        let mut extents = vec![(0, self.head())];
+        let live = self.records.iter().filter(|record| !record.has(flag::EXPUNGED));
+        extents.extend(live.map(|record| (record.offset.get(), record.end())));
+        extents.push((self.end, self.size));
+        copy(&*self.source, &*self.new, &extents)?;
+        Ok(self.new.sync()?)
+    }
+
+    /// Text before the first message.
+    fn head(&self) -> u64 {
+        self.records.first().map_or(0, |record| record.offset.get())
+    }
+
+    /// Bytes that are left out.
+    fn gone(&self) -> u64 {
+        let gone = self.records.iter().filter(|record| record.has(flag::EXPUNGED));
+        gone.map(|record| u64::from(record.stored.get())).sum()
+    }
+
+    /// Did nothing but flags of the messages change, and were others only added?
+    fn is_begin_of(&self, records: &Records) -> bool {
+        let place = |r: &Record| (r.uid, r.offset, r.stored, r.fingerprint);
+        records.len() >= self.records.len()
+            && self.records.iter().map(place).eq(records.iter().take(self.records.len()).map(place))
+    }
+}
+
+impl Drop for Rewrite {
+    /// A copy that did not get the mailbox's name is of no use.
+    fn drop(&mut self) {
+        let ours = |stamp: io::Result<disk::Stamp>| stamp.map(|stamp| stamp.inode).ok();
+        let named = self.disk.stat(&self.temporary).map(|(stamp, _)| stamp);
+        if ours(named).is_some_and(|inode| Some(inode) == ours(self.new.stamp())) {
+            let _ = self.disk.unlink(&self.temporary);
+        }
     }
 }
 

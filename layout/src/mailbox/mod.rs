@@ -33,13 +33,15 @@ mod rebuild;
 
 pub use append::{AppendJob, Appended, append_all};
 pub use change::FlagChange;
+pub use compact::{Rewrite, When};
 pub use inspect::{IndexState, Inspection, inspect};
-pub use read::{read_content, read_header};
+pub use read::{Content, read_content, read_header};
 
 use crate::disk::{Disk, Handle, Open, Stamp};
 use crate::index::identity::{AHEAD, Identity};
 use crate::index::journal::{self, Entry, Range, Seen, Token};
 use crate::index::reconcile::{self, Reconciled};
+use crate::index::removals::Removals;
 use crate::index::snapshot::{self, Meta, Records};
 use crate::limits::JOURNAL_MAX;
 use crate::lock::{self, LockError};
@@ -60,6 +62,9 @@ const TOKENS_FOR: u32 = 24 * 3600;
 /// IMail's `X-UIDL` numbers lie about this many seconds below Unix time (samples of 4.10, 5.05 and 6.06): where the numbers of a new mailbox
 /// begin, so that they are above all that an older file of that name had.
 const NUMBERS_BEHIND_CLOCK: i64 = 694_224_000;
+
+/// The longest `user.lck` that is read.
+const USER_LOCK_MAX: u64 = 64;
 
 /// Why something with a mailbox did not work.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +132,10 @@ pub struct Mailbox {
     names_unsynced: bool,
     letters_due: bool,
     set_aside: bool,
+    /// How often the whole file was scanned, because somebody else changed it.
+    scans: u64,
+    /// Since this change no flag or keyword changed.
+    marked: u64,
 }
 
 /// Was the mailbox looked at?
@@ -161,6 +170,8 @@ impl Mailbox {
             names_unsynced: false,
             letters_due: false,
             set_aside: false,
+            scans: 0,
+            marked: 0,
         }
     }
 
@@ -174,8 +185,11 @@ impl Mailbox {
         match self.identity {
             Some(identity) => identity.uidvalidity,
             None => {
-                let identity = Identity { uidvalidity: self.clock(), floor: 0, numbered: true };
-                self.identity.insert(identity).uidvalidity
+                // Above all that were given, so that it can stay when the mailbox is made.
+                let given =
+                    self.disk.read(&self.user_lock, USER_LOCK_MAX).map_or(0, |text| last_given(&text));
+                let uidvalidity = self.clock().max(given.saturating_add(1));
+                self.identity.insert(Identity { uidvalidity, floor: 0, numbered: true }).uidvalidity
             }
         }
     }
@@ -192,6 +206,16 @@ impl Mailbox {
     /// The number of the last change (RFC 7162 HIGHESTMODSEQ).
     pub fn modseq(&self) -> u64 {
         self.meta.modseq
+    }
+
+    /// The number of the last change of flags or keywords, or one above it: what is newer only added or removed messages.
+    pub fn marked(&self) -> u64 {
+        self.marked
+    }
+
+    /// UIDs that were removed by changes above this one, in ranges; `None` if that was too long ago to be remembered.
+    pub fn removed_since(&self, modseq: u64) -> Option<Vec<Range>> {
+        self.meta.removals.since(modseq)
     }
 
     /// The names of the keyword bits.
@@ -235,6 +259,11 @@ impl Mailbox {
         self.messages().map(|record| u64::from(record.stored.get())).sum()
     }
 
+    /// Was a message stored here under this token, within the last day?
+    pub fn has_stored(&self, token: Token) -> bool {
+        self.tokens.iter().any(|(known, _)| *known == token)
+    }
+
     /// Looks at the file and takes over what others changed. Waits up to `patience` for the lock, which it needs only if something changed.
     pub fn refresh(&mut self, patience: Duration) -> Result<Refreshed, MailboxError> {
         if self.loaded && !self.suspect && self.is_clean()? {
@@ -259,6 +288,11 @@ impl Mailbox {
             None => self.vanish()?,
         }
         Ok(Refreshed::Current)
+    }
+
+    /// Was the mailbox looked at, and is everything as it was then? Two system calls, and nobody is waited for.
+    pub fn is_current(&self) -> bool {
+        self.loaded && !self.suspect && self.is_clean().unwrap_or(false)
     }
 
     /// Is everything as it was when we last looked? Takes no lock.
@@ -320,6 +354,7 @@ impl Mailbox {
             self.load()?;
         }
         self.meta.modseq += u64::from(!self.records.is_empty());
+        self.meta.removals = Removals::unknown_until(self.meta.modseq);
         self.meta.seen = Seen::default();
         self.meta.end = 0;
         self.records = Records::default();
@@ -377,6 +412,7 @@ impl Mailbox {
         self.suspect |= !known;
         self.incomplete = !known && self.identity.is_some_and(|identity| identity.floor > 0);
         entries.into_iter().for_each(|entry| self.apply(entry));
+        self.marked = self.meta.modseq;
         self.letters_due = self.records.iter().any(letter_is_due);
         self.loaded = true;
         Ok(())
@@ -475,15 +511,23 @@ impl Mailbox {
         let Some(found) = self.scanned(scan::whole(handle, seen.taken))? else {
             return Err(MailboxError::Changed);
         };
-        let modseq = self.meta.modseq + 1;
+        self.scans += 1;
+        let modseq = self.next_modseq();
         self.note_numbers(&found.messages);
         let mut outcome = self.match_with(&found.messages, modseq);
         if outcome.uid_next == 1 {
             outcome.uid_next = self.next_number();
         }
-        self.records = Records::from_vec(outcome.records);
+        let before = std::mem::replace(&mut self.records, Records::from_vec(outcome.records));
+        let live = |record: &&Record| !record.has(flag::EXPUNGED);
+        if self.incomplete
+            || before.iter().filter(live).any(|record| self.records.find(record.uid.get()).is_none())
+        {
+            self.meta.removals = Removals::unknown_until(modseq);
+        }
         self.meta.uid_next = outcome.uid_next.max(self.meta.uid_next);
         self.meta.modseq = modseq;
+        self.marked = modseq;
         self.meta.dialect = found.dialect;
         self.meta.end = found.end;
         self.meta.seen = seen;
@@ -498,6 +542,13 @@ impl Mailbox {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// The number of the change that a new look at the whole file is. With the index lost nobody knows how far the numbers had come: then it is
+    /// the Unix time, which is above them unless there was more than one change a second all the mailbox's life.
+    fn next_modseq(&self) -> u64 {
+        let next = self.meta.modseq + 1;
+        if self.incomplete { next.max(u64::from(self.clock())) } else { next }
     }
 
     /// Gives UIDs to all messages of the file.
@@ -576,14 +627,15 @@ impl Mailbox {
     /// A UIDVALIDITY: Unix seconds, but above the last one given in this directory, so that a mailbox made anew within a second is another one.
     fn allot_uidvalidity(&mut self) -> Result<u32, MailboxError> {
         let held = lock::acquire(&*self.disk, &self.user_lock, Open::Create, lock::PATIENCE)?;
-        let text = crate::disk::read_whole(&*held, 64)?;
-        let last: u32 =
-            std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        // One that a session already showed to its client stays, if it can.
-        let wanted = self.identity.map_or_else(|| self.clock(), |identity| identity.uidvalidity);
-        let uidvalidity = wanted.max(last.saturating_add(1));
+        let last = last_given(&crate::disk::read_whole(&*held, USER_LOCK_MAX)?);
+        let uidvalidity = match self.identity {
+            // The one that a session showed to its client for a mailbox that was never there stays, whatever others were given since.
+            Some(identity) if identity.floor == 0 && self.meta.uid_next == 1 => identity.uidvalidity,
+            Some(identity) => identity.uidvalidity.max(last.saturating_add(1)),
+            None => self.clock().max(last.saturating_add(1)),
+        };
         held.set_len(0)?;
-        held.append(format!("{uidvalidity}\n").as_bytes())?;
+        held.append(format!("{}\n", uidvalidity.max(last)).as_bytes())?;
         held.sync()?;
         Ok(uidvalidity)
     }
@@ -635,7 +687,13 @@ impl Mailbox {
     fn apply(&mut self, entry: Entry) {
         match entry {
             Entry::Append { .. } => self.pending = Some(entry),
-            Entry::Abort => self.pending = None,
+            Entry::Abort => {
+                // Somebody may have been told these UIDs, if the messages were removed before a crash.
+                if let Some(Entry::Append { records, .. }) = self.pending.take() {
+                    let last = records.last().map_or(0, |record| record.uid.get());
+                    self.meta.uid_next = self.meta.uid_next.max(last.saturating_add(1));
+                }
+            }
             Entry::Done(seen) => {
                 if let Some(Entry::Append { base, total, time, tokens, records, .. }) = self.pending.take() {
                     self.tokens.retain(|(_, at)| at.saturating_add(TOKENS_FOR) > time);
@@ -654,6 +712,7 @@ impl Mailbox {
             }
             Entry::Flags { modseq, set, clear, set_keywords, clear_keywords, uids } => {
                 self.meta.modseq = self.meta.modseq.max(modseq);
+                self.marked = self.meta.modseq;
                 let mut due = false;
                 self.each(&uids, |record| {
                     record.flags =
@@ -672,6 +731,7 @@ impl Mailbox {
             Entry::Expunge { modseq, uids } => {
                 self.meta.modseq = self.meta.modseq.max(modseq);
                 let mut count = 0;
+                self.meta.removals.note(modseq, &uids);
                 self.each(&uids, |record| {
                     count += usize::from(!record.has(flag::EXPUNGED));
                     record.set(flag::EXPUNGED, true);
@@ -681,7 +741,6 @@ impl Mailbox {
                 self.visible = None;
             }
             Entry::Recent(mark) => self.meta.recent = self.meta.recent.max(mark),
-            Entry::Stamp(seen) => self.meta.seen = seen,
         }
     }
 
@@ -712,6 +771,11 @@ impl Mailbox {
             }
         }
     }
+}
+
+/// The content of `user.lck`.
+fn last_given(text: &[u8]) -> u32 {
+    std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn letter_is_due(record: &Record) -> bool {

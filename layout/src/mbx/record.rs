@@ -29,7 +29,14 @@ pub mod flag {
     pub const UIDL_TEXT: u32 = 1 << 12;
     /// The `Status` line ends in a bare line feed.
     pub const STATUS_BARE: u32 = 1 << 13;
+    /// When a client stored the message here, see [`super::Record::saved`].
+    pub const SAVED: u32 = !0 << 14;
 }
+
+/// The moment from which [`flag::SAVED`] counts: 2020, in Unix seconds.
+const SAVED_FROM: u32 = 1_577_836_800;
+/// Its unit, in seconds: 18 bits of two hours last until 2079.
+const SAVED_UNIT: u32 = 7200;
 
 /// One message. All numbers are little-endian; offsets count from the file's begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -79,6 +86,22 @@ impl Record {
     pub fn set(&mut self, bits: u32, on: bool) {
         let flags = self.flags.get();
         self.flags = U32::new(if on { flags | bits } else { flags & !bits });
+    }
+
+    /// When the message was stored here, Unix seconds (RFC 8514). Of a delivered one that is its date. Of one that a client stored, whose
+    /// date may be older, it is known to two hours.
+    pub fn saved(&self) -> u32 {
+        let units = self.flags.get() >> flag::SAVED.trailing_zeros();
+        let date = self.date.get();
+        if units == 0 { date } else { date.max(SAVED_FROM + units * SAVED_UNIT) }
+    }
+
+    /// Notes that a client stored the message now.
+    pub fn set_saved(&mut self, now: u32) {
+        let units =
+            (now.saturating_sub(SAVED_FROM) / SAVED_UNIT).min(flag::SAVED >> flag::SAVED.trailing_zeros());
+        self.set(flag::SAVED, false);
+        self.set(units << flag::SAVED.trailing_zeros(), true);
     }
 
     /// Where the message ends in the file.

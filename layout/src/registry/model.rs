@@ -137,6 +137,7 @@ pub const SETTINGS: &[Setting] = &[
     row(Place::Global, "PlainLogin", "Local", &["Loopback", "Local", "Anyone"]),
     row(Place::Global, "LogDir", "", &[]),
     row(Place::Global, "LogServer", "", &[]),
+    row(Place::Global, "LogClients", "", &[]),
     row(Place::Global, "GateHost", "", &[]),
     row(Place::Global, "SendAllThroughGate", "0", SWITCH),
     row(Place::Global, "AllowedPrograms", "", &[]),
@@ -249,8 +250,10 @@ pub struct Global {
     pub plain_login: PlainLogin,
     /// Directory of the logs, if not `logs` in the IMail directory.
     pub log_dir: Option<String>,
-    /// Address of the log server.
+    /// Address of the log server, with or without a port.
     pub log_server: Option<String>,
+    /// The addresses and networks from which our own log server takes lines; empty: this machine.
+    pub log_clients: Vec<String>,
     /// The host that takes outgoing mail that cannot be delivered (or all, see the next).
     pub gate_host: Option<String>,
     /// Does all outgoing mail go to the gate host?
@@ -264,7 +267,7 @@ pub struct Global {
 pub struct Service {
     /// Where it logs.
     pub log_to: LogTo,
-    /// Are there more lines than the usual ones?
+    /// Is every command of a client and every reply logged?
     pub debug_messages: bool,
     /// Replaces the text of the greeting; at most 400 characters (a longer one is ignored, as the 8.1 guide says).
     pub hello_message: Option<String>,
@@ -299,7 +302,7 @@ pub struct Smtp {
     pub retry_threads: u32,
     /// What a bounce looks like.
     pub bounce_format: BounceFormat,
-    /// Is every SMTP command logged?
+    /// Are the decisions of the queue logged, and the dialogue with other servers?
     pub verbose_logging: bool,
     /// Milliseconds to wait between the recipients of relayed mail.
     pub delay_between_rcpt_ms: u32,
@@ -859,6 +862,7 @@ fn global(doc: &Doc, notes: &mut Vec<String>) -> Global {
         },
         log_dir: values.optional("LogDir"),
         log_server: values.optional("LogServer"),
+        log_clients: values.list("LogClients", &[',', ';', ' ']),
         gate_host: values.optional("GateHost"),
         send_all_through_gate: values.switch("SendAllThroughGate"),
         allowed_programs: values.list("AllowedPrograms", &[';']),

@@ -99,74 +99,95 @@ impl Role {
     }
 }
 
-/// The part that the files of one item share, in the spelling of the disk.
+/// The part that the files of one item share, in the spelling of the disk. There may be one in memory for each of very many waiting
+/// messages, so it is one short text.
 #[derive(Clone)]
 pub struct ItemName {
-    stem: Box<str>,
-    extension: Box<str>,
+    /// Stem, dot, extension; neither of the two has a dot of its own.
+    text: Box<str>,
 }
 
 impl ItemName {
     /// The name of an item of ours.
     pub fn new(id: SpoolId, origin: Origin) -> ItemName {
-        ItemName { stem: id.to_string().into(), extension: origin.extension().into() }
+        ItemName::of(&id.to_string(), origin.extension())
     }
 
     /// A name for the files of a stem alone, `_*`, whose items may have any extension.
     pub(super) fn of_stem(stem: &str) -> ItemName {
-        ItemName { stem: stem.into(), extension: Origin::Mail.extension().into() }
+        ItemName::of(stem, Origin::Mail.extension())
+    }
+
+    fn of(stem: &str, extension: &str) -> ItemName {
+        ItemName { text: format!("{stem}.{extension}").into() }
     }
 
     /// The name of the file with this role.
     pub fn file(&self, role: Role) -> String {
-        let (prefix, stem) = (role.prefix(), &self.stem);
+        let (prefix, stem) = (role.prefix(), self.stem());
         match role {
             Role::Claim => format!("{prefix}{stem}.~MD"),
             Role::Rewrite => format!("{prefix}{stem}.~QW"),
             // Their last two characters are their owner's; this one is only for messages.
             Role::ForeignClaim => format!("{prefix}{stem}.~??"),
-            _ => format!("{prefix}{stem}.{}", self.extension),
+            _ => format!("{prefix}{}", self.text),
         }
     }
 
     /// The item's id: what the stem says in hex, else a number that is always the same for this name.
     pub fn id(&self) -> SpoolId {
-        let hex = self.stem.len() <= 16 && self.stem.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = hex.then(|| u64::from_str_radix(&self.stem, 16).ok()).flatten();
+        let stem = self.stem();
+        let hex = stem.len() <= 16 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = hex.then(|| u64::from_str_radix(stem, 16).ok()).flatten();
         SpoolId(number.unwrap_or_else(|| xxhash_rust::xxh3::xxh3_64(self.key().as_bytes())))
     }
 
     /// Between the letter and the dot.
     pub fn stem(&self) -> &str {
-        &self.stem
+        self.text.split_once('.').map_or(&self.text, |(stem, _)| stem)
     }
 
     /// Behind the dot.
     pub fn extension(&self) -> &str {
-        &self.extension
+        self.text.split_once('.').map_or("", |(_, extension)| extension)
     }
 
     /// The form in which names are compared.
     pub fn key(&self) -> String {
-        format!("{}.{}", self.stem, self.extension).to_ascii_lowercase()
+        self.text.to_ascii_lowercase()
+    }
+
+    fn folded(&self) -> impl Iterator<Item = u8> + '_ {
+        self.text.bytes().map(|byte| byte.to_ascii_lowercase())
     }
 }
 
 impl PartialEq for ItemName {
     fn eq(&self, other: &ItemName) -> bool {
-        self.stem.eq_ignore_ascii_case(&other.stem) && self.extension.eq_ignore_ascii_case(&other.extension)
+        self.text.eq_ignore_ascii_case(&other.text)
     }
 }
 impl Eq for ItemName {}
+impl Ord for ItemName {
+    fn cmp(&self, other: &ItemName) -> std::cmp::Ordering {
+        self.folded().cmp(other.folded())
+    }
+}
+impl PartialOrd for ItemName {
+    fn partial_cmp(&self, other: &ItemName) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 impl std::hash::Hash for ItemName {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
+        self.folded().for_each(|byte| state.write_u8(byte));
+        state.write_u8(0xff);
     }
 }
 
 impl fmt::Display for ItemName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.stem, self.extension)
+        f.write_str(&self.text)
     }
 }
 
@@ -207,7 +228,7 @@ pub fn recognize(file: &str) -> Option<Found> {
     let is = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(extension));
     let looks_like_id = stem.len() >= HEX_STEM_MIN && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
     let ours = is_stem(stem) && (is(&SPOOL_EXTENSIONS) || (is(&SHARED_EXTENSIONS) && looks_like_id));
-    ours.then(|| Found::Item(role, ItemName { stem: stem.into(), extension: extension.into() }))
+    ours.then(|| Found::Item(role, ItemName::of(stem, extension)))
 }
 
 fn is_stem(stem: &str) -> bool {
@@ -352,9 +373,7 @@ mod tests {
 
     #[test]
     fn names_of_every_age_and_case() {
-        let item = |role, stem: &str, extension: &str| {
-            Some(Found::Item(role, ItemName { stem: stem.into(), extension: extension.into() }))
-        };
+        let item = |role, stem: &str, extension: &str| Some(Found::Item(role, ItemName::of(stem, extension)));
         let stem = |role, stem: &str| Some(Found::Stem(role, stem.into()));
         for (name, expected) in [
             ("D28de0018025017cd.SMD", item(Role::Data, "28de0018025017cd", "SMD")),
@@ -395,9 +414,9 @@ mod tests {
                 assert_eq!(recognize(&name.file(role)), Some(Found::Stem(role, name.stem().into())));
             }
         }
-        let old = ItemName { stem: "0B63aa8048c".into(), extension: "GSC".into() };
+        let old = ItemName::of("0B63aa8048c", "GSC");
         assert_eq!(old.id(), SpoolId(0x00b6_3aa8_048c));
-        let odd = |stem: &str| ItemName { stem: stem.into(), extension: "SMD".into() }.id();
+        let odd = |stem: &str| ItemName::of(stem, "SMD").id();
         assert_eq!(odd("test-1"), odd("TEST-1"));
         assert_ne!(odd("test-1"), odd("test-2"));
     }

@@ -7,6 +7,7 @@
 //! [`store`] what is done to the files and in which order.
 
 pub mod clean;
+pub mod dsn;
 pub mod id;
 pub mod qfile;
 pub mod store;

@@ -4,6 +4,9 @@
 //! Administrators edit these files and other programs write them, so whatever is not understood stays where it is:
 //! [`Envelope`] holds the lines as they are and is edited line by line.
 //!
+//! Five letters are ours: IMail has none for what RFC 3461 and RFC 6531 let a client say. They are lower-case letters whose capitals mean nothing to IMail, in
+//! case an old version does not tell one from the other, and they stand only in the files of messages for which a client said such a thing.
+//!
 //! The order of the optional letters is known only in part (`Q`, `H`, `S`, `R` in every example, `N` before its `R`); the rest
 //! of [`Fields`]' order was chosen.
 //!
@@ -13,12 +16,13 @@
 //! # Limits
 //! [`ENVELOPE_MAX`] bytes, to be kept by whoever reads the file.
 
+use super::dsn::{Dsn, MessageDsn, Notify, Return};
 use crate::text::{self, LineEnd};
 
 /// The largest Q file that is read: about 200,000 recipients.
 pub const ENVELOPE_MAX: u64 = 16 << 20;
 
-/// The types of records, by their letters (Ipswitch KB; `a` since 10.01).
+/// The types of records, by their letters (Ipswitch KB; `a` since 10.01; the last five are ours).
 pub mod letter {
     /// Full path of the D file.
     pub const DATA: u8 = b'Q';
@@ -58,10 +62,23 @@ pub mod letter {
     pub const RECIPIENT: u8 = b'R';
     /// Recipient that a rule made: rules are not applied to it again.
     pub const RULED_RECIPIENT: u8 = b'Z';
+    /// Ours: 1, the client said SMTPUTF8 (RFC 6531 §3.4).
+    pub const UTF8: u8 = b'c';
+    /// Ours: how much of the message comes back, `FULL` or `HDRS` (RFC 3461 §4.3).
+    pub const RETURN: u8 = b'p';
+    /// Ours: NOTIFY (RFC 3461 §4.1); belongs to the recipient after it.
+    pub const NOTIFY: u8 = b'k';
+    /// Ours: ORCPT (RFC 3461 §4.2); belongs to the recipient after it.
+    pub const ORCPT: u8 = b'g';
+    /// Ours: 1, the sender was told that the message for the recipient after it waits.
+    pub const DELAY_TOLD: u8 = b'j';
 }
 
+/// Records that belong to the recipient after them.
+const OF_RECIPIENT: [u8; 4] = [letter::ORIGINAL, letter::NOTIFY, letter::ORCPT, letter::DELAY_TOLD];
+
 /// A recipient of an envelope.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recipient {
     /// The address that is to get the message.
     pub address: String,
@@ -69,12 +86,15 @@ pub struct Recipient {
     pub original: Option<String>,
     /// Made by a rule: rules are not applied again.
     pub ruled: bool,
+    /// Of what the sender wants to be told.
+    pub dsn: Dsn,
 }
 
 impl Recipient {
     /// A recipient as a client named it.
     pub fn new(address: &str) -> Recipient {
-        Recipient { address: address.to_owned(), original: Some(address.to_owned()), ruled: false }
+        let original = Some(address.to_owned());
+        Recipient { address: address.to_owned(), original, ..Recipient::default() }
     }
 }
 
@@ -85,8 +105,10 @@ pub struct Fields {
     pub data: String,
     /// The host of this server that the message belongs to.
     pub host: String,
-    /// ENVID (RFC 3461 §4.4).
-    pub envid: String,
+    /// What the sender wants to be told of the message as a whole.
+    pub dsn: MessageDsn,
+    /// Did the client say SMTPUTF8?
+    pub utf8: bool,
     /// The user who sent the message after logging in.
     pub auth_user: String,
     /// The client's IP address.
@@ -164,7 +186,9 @@ impl Envelope {
         let table = [
             (letter::DATA, fields.data.clone()),
             (letter::HOST, fields.host.clone()),
-            (letter::ENVID, fields.envid.clone()),
+            (letter::ENVID, fields.dsn.envid.clone()),
+            (letter::RETURN, fields.dsn.ret.map_or_else(String::new, |ret| ret.text().to_owned())),
+            (letter::UTF8, flag(fields.utf8.then_some(true))),
             (letter::AUTH_USER, fields.auth_user.clone()),
             (letter::CLIENT_IP, fields.client_ip.clone()),
             (letter::HELO, fields.helo.clone()),
@@ -238,6 +262,17 @@ impl Envelope {
         self.first(letter::LIST_OWNER).map(|value| address(&value).to_owned())
     }
 
+    /// What the sender wants to be told of the message as a whole.
+    pub fn dsn(&self) -> MessageDsn {
+        let ret = self.first(letter::RETURN).and_then(|value| Return::parse(&value));
+        MessageDsn { envid: self.first(letter::ENVID).unwrap_or_default(), ret }
+    }
+
+    /// Did the client say SMTPUTF8?
+    pub fn is_utf8(&self) -> bool {
+        self.is_set(letter::UTF8)
+    }
+
     /// Is a record of this type there with the value 1?
     pub fn is_set(&self, letter: u8) -> bool {
         self.first(letter).is_some_and(|value| value.trim() == "1")
@@ -256,23 +291,28 @@ impl Envelope {
             *old = line;
             return;
         }
-        let later = [letter::RENAMED, letter::ORIGINAL, letter::RECIPIENT, letter::RULED_RECIPIENT];
-        let at = self.lines.iter().position(|line| later.contains(&line.letter()));
+        let later = |line: &Line| {
+            line.letter() == letter::RENAMED || OF_RECIPIENT.contains(&line.letter()) || line.is_recipient()
+        };
+        let at = self.lines.iter().position(later);
         self.insert(at.unwrap_or(self.lines.len()), line);
     }
 
     /// The recipients in their order.
     pub fn recipients(&self) -> Vec<Recipient> {
-        let (mut all, mut original) = (Vec::new(), None);
+        let (mut all, mut next) = (Vec::new(), Recipient::default());
         for line in &self.lines {
-            if line.letter() == letter::ORIGINAL {
-                original = Some(original_address(&line.text()));
-            } else if line.is_recipient() {
-                all.push(Recipient {
-                    address: address(&line.text()).to_owned(),
-                    original: original.take(),
-                    ruled: line.letter() == letter::RULED_RECIPIENT,
-                });
+            match line.letter() {
+                letter::ORIGINAL => next.original = Some(original_address(&line.text())),
+                letter::NOTIFY => next.dsn.notify = Notify::parse(&line.text()),
+                letter::ORCPT => next.dsn.original = Some(line.text()),
+                letter::DELAY_TOLD => next.dsn.delay_told = line.value() == b"1",
+                letter::RECIPIENT | letter::RULED_RECIPIENT => {
+                    next.address = address(&line.text()).to_owned();
+                    next.ruled = line.letter() == letter::RULED_RECIPIENT;
+                    all.push(std::mem::take(&mut next));
+                }
+                _ => {}
             }
         }
         all
@@ -285,11 +325,38 @@ impl Envelope {
 
     /// Adds a recipient at the end.
     pub fn add_recipient(&mut self, recipient: &Recipient) {
-        if let Some(original) = &recipient.original {
-            self.insert(self.lines.len(), Line::new(letter::ORIGINAL, &format!("<{original}>")));
-        }
+        let Dsn { notify, original, delay_told } = &recipient.dsn;
         let letter = if recipient.ruled { letter::RULED_RECIPIENT } else { letter::RECIPIENT };
-        self.insert(self.lines.len(), Line::new(letter, &format!("<{}>", recipient.address)));
+        let records = [
+            (letter::NOTIFY, notify.map(|notify| notify.to_string())),
+            (letter::ORCPT, original.clone()),
+            (letter::DELAY_TOLD, delay_told.then(|| "1".to_owned())),
+            (letter::ORIGINAL, recipient.original.as_ref().map(|original| format!("<{original}>"))),
+            (letter, Some(format!("<{}>", recipient.address))),
+        ];
+        for (letter, value) in records {
+            if let Some(value) = value {
+                self.insert(self.lines.len(), Line::new(letter, &value));
+            }
+        }
+    }
+
+    /// Notes for the recipients that `told` picks, by their index in [`Envelope::recipients`], that the sender knows of the delay.
+    pub fn set_delay_told(&mut self, mut told: impl FnMut(usize, &Recipient) -> bool) {
+        let all = self.recipients();
+        let mut index = 0;
+        for line in std::mem::take(&mut self.lines) {
+            if line.is_recipient() {
+                let picked = all.get(index).is_some_and(|one| !one.dsn.delay_told && told(index, one));
+                if picked {
+                    // The last line of a file may have no end.
+                    let end = if line.end == LineEnd::None { LineEnd::CrLf } else { line.end };
+                    self.lines.push(Line { end, ..Line::new(letter::DELAY_TOLD, "1") });
+                }
+                index += 1;
+            }
+            self.lines.push(line);
+        }
     }
 
     /// Keeps only the recipients that `keep` wants, by their index in [`Envelope::recipients`]; what a client said of one goes with it.
@@ -297,20 +364,18 @@ impl Envelope {
         let all = self.recipients();
         let mut index = 0;
         let mut kept: Vec<Line> = Vec::with_capacity(self.lines.len());
-        // Where in `kept` the record stands that belongs to the next recipient.
-        let mut original = None;
+        // Where in `kept` the records stand that belong to the next recipient.
+        let mut its_own = Vec::new();
         for line in self.lines.drain(..) {
-            if line.letter() == letter::ORIGINAL {
-                original = Some(kept.len());
+            if OF_RECIPIENT.contains(&line.letter()) {
+                its_own.push(kept.len());
             }
             if line.is_recipient() {
                 let wanted = all.get(index).is_none_or(|recipient| keep(index, recipient));
                 index += 1;
-                let original = original.take();
+                let its_own = std::mem::take(&mut its_own);
                 if !wanted {
-                    if let Some(at) = original {
-                        kept.remove(at);
-                    }
+                    its_own.into_iter().rev().for_each(|at| drop(kept.remove(at)));
                     continue;
                 }
             }
@@ -387,7 +452,8 @@ mod tests {
         let mut envelope = Envelope::new(&Fields {
             data: r"C:\IMail\spool\Df593012a00000001.SMD".into(),
             host: "example.com".into(),
-            envid: "e1".into(),
+            dsn: MessageDsn { envid: "e1".into(), ret: Some(Return::Headers) },
+            utf8: true,
             auth_user: "mike@example.com".into(),
             client_ip: "192.0.2.1".into(),
             helo: "pc.example\r\nR<evil@example.net>".into(),
@@ -398,11 +464,11 @@ mod tests {
             attachments_scanned: None,
             recipients: vec![
                 Recipient::new("a@example.net"),
-                Recipient { address: "b@example.net".into(), original: None, ruled: true },
+                Recipient { address: "b@example.net".into(), ruled: true, ..Recipient::default() },
             ],
         });
         envelope.set_tries(3);
-        let expected = "QC:\\IMail\\spool\\Df593012a00000001.SMD\r\nHexample.com\r\nEe1\r\nAmike@example.com\r\nB192.0.2.1\r\nUpc.exampleR<evil@example.net>\r\nS<mike@example.com>\r\nLowner@example.com\r\nV1\r\nX0\r\nT3\r\nN<a@example.net>\r\nR<a@example.net>\r\nZ<b@example.net>\r\n";
+        let expected = "QC:\\IMail\\spool\\Df593012a00000001.SMD\r\nHexample.com\r\nEe1\r\npHDRS\r\nc1\r\nAmike@example.com\r\nB192.0.2.1\r\nUpc.exampleR<evil@example.net>\r\nS<mike@example.com>\r\nLowner@example.com\r\nV1\r\nX0\r\nT3\r\nN<a@example.net>\r\nR<a@example.net>\r\nZ<b@example.net>\r\n";
         assert_eq!(String::from_utf8(envelope.write()).unwrap(), expected);
         assert!(envelope.is_set(letter::VIRUS_SCANNED) && !envelope.is_set(letter::SPAM_SCANNED));
         let bounce = Envelope::new(&Fields { data: "D1.GSE".into(), ..Fields::default() });
@@ -436,20 +502,51 @@ mod tests {
 
     #[test]
     fn edits_touch_only_their_lines() {
-        let text = b"QD1.SMD\nS<>\n?unknown\nT4\r\nN<1>\nR<a@b>\nkeep\n\nN<2>\nR<c@d>\r\nZ<e@f>";
+        let text = b"QD1.SMD\nS<>\n?unknown\nT4\r\nN<1>\nR<a@b>\n?keep\n\nN<2>\nR<c@d>\r\nZ<e@f>";
         let mut envelope = Envelope::parse(text);
         envelope.set_tries(5);
         envelope.retain_recipients(|index, recipient| {
             assert_eq!(recipient.address, ["a@b", "c@d", "e@f"][index]);
             index != 1
         });
-        assert_eq!(envelope.write(), b"QD1.SMD\nS<>\n?unknown\nT5\r\nN<1>\nR<a@b>\nkeep\n\nZ<e@f>");
+        assert_eq!(envelope.write(), b"QD1.SMD\nS<>\n?unknown\nT5\r\nN<1>\nR<a@b>\n?keep\n\nZ<e@f>");
         envelope.retain_recipients(|_, _| false);
         assert!(envelope.is_finished());
-        assert_eq!(envelope.write(), b"QD1.SMD\nS<>\n?unknown\nT5\r\nkeep\n\n");
+        assert_eq!(envelope.write(), b"QD1.SMD\nS<>\n?unknown\nT5\r\n?keep\n\n");
         let mut open = Envelope::parse(b"S<>");
         open.set_tries(1);
         assert_eq!(open.write(), b"S<>\r\nT1\r\n");
+    }
+
+    #[test]
+    fn what_a_sender_wants_to_know_stays_with_the_recipient() {
+        let wishes = |address: &str| Recipient {
+            dsn: Dsn {
+                notify: Notify::parse("SUCCESS,DELAY"),
+                original: Some(format!("rfc822;{address}")),
+                delay_told: false,
+            },
+            ..Recipient::new(address)
+        };
+        let recipients = vec![wishes("a@b"), Recipient::new("c@d"), wishes("e@f")];
+        let fields = Fields { data: "D1.SMD".into(), utf8: true, recipients, ..Fields::default() };
+        let mut envelope = Envelope::new(&fields);
+        let text = "QD1.SMD\r\nc1\r\nS<>\r\nkSUCCESS,DELAY\r\ngrfc822;a@b\r\nN<a@b>\r\nR<a@b>\r\nN<c@d>\r\nR<c@d>\r\nkSUCCESS,DELAY\r\ngrfc822;e@f\r\nN<e@f>\r\nR<e@f>\r\n";
+        assert_eq!(String::from_utf8(envelope.write()).unwrap(), text);
+        assert_eq!(envelope.recipients(), fields.recipients);
+        assert!(envelope.is_utf8() && envelope.dsn() == MessageDsn::default());
+        envelope.set_delay_told(|_, recipient| recipient.dsn.tells_delay());
+        assert_eq!(
+            envelope.write(),
+            text.replace("\r\nR<a", "\r\nj1\r\nR<a").replace("\r\nR<e", "\r\nj1\r\nR<e").as_bytes()
+        );
+        envelope.set_delay_told(|_, recipient| recipient.dsn.tells_delay());
+        envelope.retain_recipients(|index, _| index != 0);
+        envelope.set_tries(1);
+        assert_eq!(
+            envelope.write(),
+            b"QD1.SMD\r\nc1\r\nS<>\r\nT1\r\nN<c@d>\r\nR<c@d>\r\nkSUCCESS,DELAY\r\ngrfc822;e@f\r\nN<e@f>\r\nj1\r\nR<e@f>\r\n"
+        );
     }
 
     proptest! {

@@ -31,15 +31,16 @@
 //! # Limits
 //! [`ENVELOPE_MAX`] bytes of envelope, [`MESSAGE_MAX`](crate::limits::MESSAGE_MAX) of message.
 
-use super::id::{Found, ItemName, Role, recognize};
+use super::id::{Found, ItemName, Origin, Role, recognize};
 use super::qfile::{ENVELOPE_MAX, Envelope};
-use crate::disk::{Disk, Handle, Kind, Open, Stamp, SyncSet, write_new};
+use crate::disk::{Disk, Handle, Kind, Open, Stamp, SyncSet, read_whole, write_new};
 use crate::limits::MESSAGE_MAX;
 use crate::lock::{self, LockError};
 use crate::mbx::compose::Source;
+use crate::name::SpoolId;
 use crate::path::TreePath;
 use crate::root::Root;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,6 +220,15 @@ struct Files {
 }
 
 impl Files {
+    fn add(&mut self, role: Role) {
+        match role {
+            Role::Data => self.data = true,
+            Role::Arriving => self.arriving = true,
+            Role::Queued => self.queued = true,
+            _ => self.held = true,
+        }
+    }
+
     fn state(self) -> State {
         match self {
             Files { queued: true, data: true, claimed: true, .. } => State::Claimed,
@@ -244,11 +254,22 @@ pub struct Item {
     pub foreign: bool,
 }
 
-/// The file that an item is named and dated by.
-struct Named {
-    role: Role,
-    name: ItemName,
-    path: TreePath,
+/// The stems of claims, in lower case.
+#[derive(Default)]
+struct Claims {
+    ours: HashSet<String>,
+    foreign: HashSet<String>,
+}
+
+impl Claims {
+    /// Is this item claimed by us, or by another program?
+    fn of(&self, name: &ItemName) -> (bool, bool) {
+        if self.ours.is_empty() && self.foreign.is_empty() {
+            return (false, false);
+        }
+        let stem = name.stem().to_ascii_lowercase();
+        (self.ours.contains(&stem), self.foreign.contains(&stem))
+    }
 }
 
 /// The envelope names an item rather than the message does.
@@ -276,8 +297,7 @@ pub struct Loaded {
     pub envelope: Envelope,
     /// Its message; `None` if the D file is missing.
     pub body: Option<Source>,
-    /// Since when the Q file lies there as it is, nanoseconds since 1970. Programs that copy files set the time of the content back; the
-    /// time of the entry they cannot.
+    /// Since when the Q file lies there as it is ([`resting_since`]).
     pub since: i64,
 }
 
@@ -360,16 +380,27 @@ impl Store {
         let mut incoming = self.incoming(name.clone())?;
         match source {
             Source::Bytes(bytes) => incoming.write(bytes)?,
-            Source::File(..) => {
-                let mut at = 0;
-                while at < source.len() {
-                    let piece = source.read(at, PIECE)?;
-                    at += piece.len() as u64;
-                    incoming.write(&piece)?;
-                }
-            }
+            Source::File(..) => pieces(source, |piece| incoming.write(piece))?,
         }
         Ok(incoming)
+    }
+
+    /// Writes `<id>.TMP`, a copy of a message that a program is to read and then to remove. Answers with its path. Not durable: what a
+    /// crash leaves is for the cleaner.
+    pub fn copy_for_program(&self, id: SpoolId, source: &Source) -> io::Result<TreePath> {
+        let path = self.dir.join(format!("{id}.{}", Origin::Program.extension()));
+        let handle = self.disk.open(&path, Open::CreateNew)?;
+        if let Err(error) = pieces(source, |piece| handle.append(piece).map(drop)) {
+            // Half a message is of no use to anybody.
+            let _ = self.disk.unlink(&path);
+            return Err(error);
+        }
+        Ok(path)
+    }
+
+    /// Makes what was done to the spool's names durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.disk.sync_dir(&self.dir)
     }
 
     /// `None` if the second name could be made: there is nothing to sync but the directory. File systems without second names get a copy.
@@ -390,12 +421,12 @@ impl Store {
     pub fn commit(&self, mut all: Vec<Prepared>) -> io::Result<()> {
         let mut set = SyncSet::default();
         all.iter().for_each(|prepared| prepared.files(&mut set));
-        set.flush(&*self.disk, &self.dir)?;
+        set.flush(&*self.disk)?;
         let mut done = all.iter_mut().try_for_each(Prepared::publish);
         if done.is_ok() {
             let mut set = SyncSet::default();
             set.dir(self.dir.clone());
-            done = set.flush(&*self.disk, &self.dir);
+            done = set.flush(&*self.disk);
         }
         if done.is_err() {
             // One that cannot be taken back is delivered though it was refused; the sender's next try makes it two.
@@ -444,82 +475,98 @@ impl Store {
     }
 
     /// What is in the spool. Envelopes are not read, but for those that seem to lack their D: theirs may have another name.
+    ///
+    /// There may be very many items, so what is kept of each on the way is its name alone.
     pub fn scan(&self) -> io::Result<Listing> {
         let mut listing = Listing::default();
-        let mut items: BTreeMap<String, (Option<Named>, Files)> = BTreeMap::new();
+        let mut files: Vec<(ItemName, Role)> = Vec::new();
         let mut stems: Vec<(Role, Box<str>, TreePath)> = Vec::new();
         for entry in self.disk.list(&self.dir)?.into_iter().filter(|entry| entry.kind == Kind::File) {
             match entry.name.to_str().and_then(recognize) {
-                Some(Found::Item(role, name)) => {
-                    let (known, files) = items.entry(name.key()).or_default();
-                    match role {
-                        Role::Data => files.data = true,
-                        Role::Arriving => files.arriving = true,
-                        Role::Queued => files.queued = true,
-                        _ => files.held = true,
-                    }
-                    let path = self.dir.join(&entry.name);
-                    if known.as_ref().is_none_or(|before| rank(before.role) < rank(role)) {
-                        *known = Some(Named { role, name, path });
-                    }
-                }
+                Some(Found::Item(role, name)) => files.push((name, role)),
                 Some(Found::Stem(role, stem)) => stems.push((role, stem, self.dir.join(&entry.name))),
                 None => listing.others += 1,
             }
         }
-        let (claimed, foreign) = self.claims(&stems)?;
+        // The file that an item is named and dated by comes last.
+        files.sort_unstable_by(|(a, one), (b, other)| a.cmp(b).then(rank(*one).cmp(&rank(*other))));
+        let claims = self.claims(&stems)?;
         let mut borrowed = HashSet::new();
-        for (_, (known, mut files)) in std::mem::take(&mut items) {
-            let Some(Named { name, path, .. }) = known else { continue };
-            let stem = name.stem().to_ascii_lowercase();
-            files.claimed = claimed.contains(&stem);
-            if files.state() == State::LoneEnvelope
+        let mut files = files.into_iter().peekable();
+        while let Some((mut name, mut role)) = files.next() {
+            let mut found = Files::default();
+            found.add(role);
+            while let Some((next, more)) = files.next_if(|(next, _)| *next == name) {
+                found.add(more);
+                (name, role) = (next, more);
+            }
+            let (claimed, foreign) = claims.of(&name);
+            found.claimed = claimed;
+            if found.state() == State::LoneEnvelope
                 && let Some(data) = self.data_elsewhere(&name)
             {
-                files.data = true;
+                found.data = true;
                 borrowed.insert(data.name().to_ascii_lowercase());
             }
             // An item that was finished meanwhile is none any more.
-            let Ok((stamp, _)) = self.disk.stat(&path) else { continue };
-            let item = Item { state: files.state(), stamp, foreign: foreign.contains(&stem), name };
-            listing.items.push(item);
+            let Some(stamp) = self.stamp_of(role, &name) else { continue };
+            listing.items.push(Item { state: found.state(), stamp, foreign, name });
         }
         let lent = |item: &Item| {
             item.state == State::Arriving
                 && borrowed.contains(&item.name.file(Role::Data).to_ascii_lowercase())
         };
-        listing.items.retain(|item| !lent(item));
+        if !borrowed.is_empty() {
+            listing.items.retain(|item| !lent(item));
+        }
+        listing.items.shrink_to_fit();
         let claimable = [State::Waiting, State::Claimed, State::LoneEnvelope];
-        let used: HashSet<String> = listing
-            .items
-            .iter()
-            .filter(|item| claimable.contains(&item.state))
-            .map(|item| item.name.stem().to_ascii_lowercase())
-            .collect();
-        let ours =
-            stems.into_iter().filter(|(role, ..)| *role != Role::ForeignClaim).map(|(_, stem, _)| stem);
-        listing.left_over =
-            ours.map(String::from).filter(|stem| !used.contains(&stem.to_ascii_lowercase())).collect();
+        let mut used = HashSet::new();
+        if !stems.is_empty() {
+            let in_use = listing.items.iter().filter(|item| claimable.contains(&item.state));
+            used.extend(in_use.map(|item| item.name.stem().to_ascii_lowercase()));
+        }
+        let ours = stems.into_iter().filter(|(role, ..)| *role != Role::ForeignClaim);
+        let unused = ours.filter(|(_, stem, _)| !used.contains(&stem.to_ascii_lowercase()));
+        listing.left_over = unused.map(|(_, stem, _)| stem.into()).collect();
         Ok(listing)
     }
 
+    /// An item's envelope and the stamp of its file, without taking the item: to see whether it is worth a try.
+    pub fn envelope(&self, name: &ItemName) -> Result<(Envelope, Stamp), SpoolError> {
+        let path = self.existing(Role::Queued, name).ok_or_else(|| SpoolError::Gone(name.clone()))?;
+        self.read_envelope(&path, name)
+    }
+
+    fn read_envelope(&self, path: &TreePath, name: &ItemName) -> Result<(Envelope, Stamp), SpoolError> {
+        let handle = self.disk.open(path, Open::Read).map_err(|error| gone(name, error))?;
+        let stamp = handle.stamp()?;
+        Ok((Envelope::parse(&read_whole(&*handle, ENVELOPE_MAX)?), stamp))
+    }
+
+    /// The stamp of a file that was listed. Its name on disk may differ in its first letter's case.
+    fn stamp_of(&self, role: Role, name: &ItemName) -> Option<Stamp> {
+        let exact = self.disk.stat(&self.path(role, name)).ok().map(|(stamp, _)| stamp);
+        exact.or_else(|| Some(self.disk.stat(&self.existing(role, name)?).ok()?.0))
+    }
+
     /// The stems of our claims, and of others' that are not yet too old to count.
-    fn claims(&self, stems: &[(Role, Box<str>, TreePath)]) -> io::Result<(HashSet<String>, HashSet<String>)> {
-        let (mut claimed, mut foreign) = (HashSet::new(), HashSet::new());
+    fn claims(&self, stems: &[(Role, Box<str>, TreePath)]) -> io::Result<Claims> {
+        let mut claims = Claims::default();
         for (role, stem, path) in stems {
             match role {
-                Role::Claim => drop(claimed.insert(stem.to_ascii_lowercase())),
+                Role::Claim => drop(claims.ours.insert(stem.to_ascii_lowercase())),
                 Role::ForeignClaim => {
                     let Ok((stamp, _)) = self.disk.stat(path) else { continue };
                     let age = self.disk.now().saturating_sub(resting_since(&stamp)).max(0) as u64;
                     if Duration::from_nanos(age) < FOREIGN_CLAIM_MAX {
-                        foreign.insert(stem.to_ascii_lowercase());
+                        claims.foreign.insert(stem.to_ascii_lowercase());
                     }
                 }
                 _ => {}
             }
         }
-        Ok((claimed, foreign))
+        Ok(claims)
     }
 
     /// The D file that an envelope's Q line names, if that is there.
@@ -564,7 +611,20 @@ impl Store {
     }
 }
 
-fn resting_since(stamp: &Stamp) -> i64 {
+/// Reads a message from its begin to its end.
+fn pieces(source: &Source, mut use_piece: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut at = 0;
+    while at < source.len() {
+        let piece = source.read(at, PIECE)?;
+        at += piece.len() as u64;
+        use_piece(&piece)?;
+    }
+    Ok(())
+}
+
+/// Since when a file lies there as it is, nanoseconds since 1970. Programs that copy files set the time of the content back; the time of the
+/// entry they cannot.
+pub fn resting_since(stamp: &Stamp) -> i64 {
     stamp.modified.max(stamp.changed)
 }
 
@@ -593,9 +653,7 @@ impl Claim {
 
     /// Reads the envelope and opens the message.
     pub fn load(&mut self) -> Result<Loaded, SpoolError> {
-        let handle = self.store.disk.open(&self.queue, Open::Read).map_err(|e| self.gone(e))?;
-        let stamp = handle.stamp()?;
-        let envelope = Envelope::parse(&crate::disk::read_whole(&*handle, ENVELOPE_MAX)?);
+        let (envelope, stamp) = self.store.read_envelope(&self.queue, &self.name)?;
         self.seen = Some(stamp);
         let body = match self.data(&envelope) {
             Some(path) => {
@@ -627,8 +685,9 @@ impl Claim {
     /// Removes the item: D, then Q, then the claim. Nothing is synced: at worst a power cut brings the item back.
     /// [`SpoolError::Changed`] if somebody edited the Q file since [`Claim::load`]; then nothing was done.
     ///
-    /// Who delivered to other servers, or wrote a bounce, first calls [`Claim::update`] with what is left, so that what came back
-    /// has nobody to deliver to; mailboxes know by themselves what they have.
+    /// Mailboxes know by themselves what they have. Who delivered to other servers, or wrote a bounce, calls [`Store::sync`] behind this,
+    /// so that nobody gets it again: one sync, where [`Claim::update`] to an envelope without recipients would need two and leave
+    /// the same gap between the other server's answer and the disk.
     pub fn finish(self) -> Result<(), SpoolError> {
         match self.unchanged() {
             Err(SpoolError::Gone(_)) => {}
@@ -655,7 +714,7 @@ impl Claim {
     }
 
     fn unchanged(&self) -> Result<(), SpoolError> {
-        let (now, _) = self.store.disk.stat(&self.queue).map_err(|e| self.gone(e))?;
+        let (now, _) = self.store.disk.stat(&self.queue).map_err(|error| gone(&self.name, error))?;
         match self.seen {
             Some(seen) if seen != now => Err(SpoolError::Changed(self.name.clone())),
             _ => Ok(()),
@@ -666,13 +725,6 @@ impl Claim {
     fn data(&self, envelope: &Envelope) -> Option<TreePath> {
         self.store.named_data(envelope).or_else(|| self.store.existing(Role::Data, &self.name))
     }
-
-    fn gone(&self, error: io::Error) -> SpoolError {
-        match error.kind() {
-            io::ErrorKind::NotFound => SpoolError::Gone(self.name.clone()),
-            _ => error.into(),
-        }
-    }
 }
 
 impl Drop for Claim {
@@ -680,6 +732,13 @@ impl Drop for Claim {
         // Still locked: whoever opened the file meanwhile finds its name gone and starts over. One that stays is swept later.
         let _ = self.store.disk.unlink(&self.path);
         let _ = self.lock.unlock();
+    }
+}
+
+fn gone(name: &ItemName, error: io::Error) -> SpoolError {
+    match error.kind() {
+        io::ErrorKind::NotFound => SpoolError::Gone(name.clone()),
+        _ => error.into(),
     }
 }
 

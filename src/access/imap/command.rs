@@ -1,4 +1,4 @@
-//! What a client can ask for: the commands of RFC 3501 and of the extensions that need no more than their syntax.
+//! What a client can ask for: the commands of RFC 3501 and RFC 9051, and of the extensions.
 //!
 //! Plain data, made by [`super::parse`]. Strings are kept as the bytes that came: mailbox names in their wire form
 //! (modified UTF-7), search strings in the charset of the command.
@@ -8,6 +8,7 @@ use std::fmt;
 use chrono::{DateTime, FixedOffset, NaiveDate};
 
 use super::sequence::SequenceSet;
+use crate::mailbox::special_use::SpecialUse;
 use crate::message::section::Section;
 
 /// Tag that a client puts before a command and the server before its answer.
@@ -83,12 +84,24 @@ pub enum Command {
     Compress(String),
     /// `ENABLE` (RFC 5161): names of the extensions, upper case.
     Enable(Vec<String>),
-    /// `SELECT`
-    Select(WireMailbox),
-    /// `EXAMINE`
-    Examine(WireMailbox),
+    /// `SELECT` and `EXAMINE`
+    Select {
+        /// Mailbox that is opened.
+        mailbox: WireMailbox,
+        /// `EXAMINE`: nothing is changed.
+        read_only: bool,
+        /// `CONDSTORE` among the parameters (RFC 7162 §3.1.8).
+        condstore: bool,
+        /// `QRESYNC` among the parameters.
+        qresync: Option<Qresync>,
+    },
     /// `CREATE`
-    Create(WireMailbox),
+    Create {
+        /// Name of the new mailbox.
+        mailbox: WireMailbox,
+        /// What it is for (RFC 6154 §3); `None`: something that is not known here.
+        uses: Option<Vec<SpecialUse>>,
+    },
     /// `DELETE`
     Delete(WireMailbox),
     /// `RENAME`
@@ -103,7 +116,7 @@ pub enum Command {
     /// `UNSUBSCRIBE`
     Unsubscribe(WireMailbox),
     /// `LIST`
-    List(ListPattern),
+    List(List),
     /// `LSUB`
     Lsub(ListPattern),
     /// `NAMESPACE` (RFC 2342)
@@ -115,16 +128,18 @@ pub enum Command {
         /// What is asked, in the client's order.
         items: Vec<StatusItem>,
     },
-    /// `APPEND`, up to the announcement of the message.
+    /// `GETQUOTA` (RFC 9208): name of the quota root.
+    GetQuota(Vec<u8>),
+    /// `GETQUOTAROOT`
+    GetQuotaRoot(WireMailbox),
+    /// `SETQUOTA`: quotas are the administrator's.
+    SetQuota,
+    /// `APPEND`, up to the announcement of the first message.
     Append {
-        /// Where the message goes.
+        /// Where the messages go.
         mailbox: WireMailbox,
-        /// Flags that it gets.
-        flags: Vec<Flag>,
-        /// Internal date that it gets; the present without.
-        date: Option<DateTime<FixedOffset>>,
-        /// Announcement of the message, which follows on the connection.
-        literal: LiteralAnnounced,
+        /// The first message.
+        first: NewcomerAnnounced,
     },
     /// `IDLE` (RFC 2177)
     Idle,
@@ -139,13 +154,20 @@ pub enum Command {
     /// `UID EXPUNGE` (RFC 4315): only these.
     UidExpunge(SequenceSet),
     /// `SEARCH` and `UID SEARCH`
-    Search {
-        /// Numbers that are answered.
-        numbering: Numbering,
-        /// Charset of the strings.
-        charset: Option<Vec<u8>>,
-        /// What messages must meet; several are [`SearchKey::And`].
-        key: SearchKey,
+    Search(Search),
+    /// `SORT` and `UID SORT` (RFC 5256).
+    Sort {
+        /// Which messages.
+        search: Search,
+        /// What their order is by, the most important first.
+        order: Vec<SortKey>,
+    },
+    /// `THREAD` and `UID THREAD` (RFC 5256).
+    Thread {
+        /// Which messages.
+        search: Search,
+        /// How they belong together.
+        algorithm: ThreadAlgorithm,
     },
     /// `FETCH` and `UID FETCH`
     Fetch {
@@ -155,20 +177,13 @@ pub enum Command {
         set: SequenceSet,
         /// What is wanted of each, macros resolved.
         items: Vec<FetchItem>,
+        /// Only messages that changed after this one (RFC 7162 §3.1.4.1).
+        changed_since: Option<u64>,
+        /// Removed messages are told too (RFC 7162 §3.2.6).
+        vanished: bool,
     },
     /// `STORE` and `UID STORE`
-    Store {
-        /// How the messages are named.
-        numbering: Numbering,
-        /// The messages.
-        set: SequenceSet,
-        /// What happens with the flags.
-        operation: StoreOperation,
-        /// `.SILENT`: no answer with the new flags.
-        silent: bool,
-        /// The flags.
-        flags: Vec<Flag>,
-    },
+    Store(Store),
     /// `COPY` and `UID COPY`
     Copy {
         /// How the messages are named.
@@ -198,7 +213,139 @@ pub struct LiteralAnnounced {
     pub sync: bool,
 }
 
-/// Arguments of LIST and LSUB.
+/// A message that APPEND announces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewcomerAnnounced {
+    /// Flags that it gets.
+    pub flags: Vec<Flag>,
+    /// Internal date that it gets; the present without.
+    pub date: Option<DateTime<FixedOffset>>,
+    /// Announcement of the message, which follows on the connection.
+    pub literal: LiteralAnnounced,
+    /// `UTF8 (~{12}`: a parenthesis follows the message (RFC 6855 §4).
+    pub utf8: bool,
+}
+
+/// What a client remembers of a mailbox that it opens again (RFC 7162 §3.2.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qresync {
+    /// UIDVALIDITY.
+    pub uidvalidity: u32,
+    /// Number of the last change that it knows.
+    pub modseq: u64,
+    /// UIDs that it knows; all without.
+    pub known: Option<SequenceSet>,
+    /// Some sequence numbers, and the UIDs that these messages had.
+    pub matches: Option<(SequenceSet, SequenceSet)>,
+}
+
+/// STORE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// How the messages are named.
+    pub numbering: Numbering,
+    /// The messages.
+    pub set: SequenceSet,
+    /// Only messages that did not change after this one (RFC 7162 §3.1.3).
+    pub unchanged_since: Option<u64>,
+    /// What happens with the flags.
+    pub operation: StoreOperation,
+    /// `.SILENT`: no answer with the new flags.
+    pub silent: bool,
+    /// The flags.
+    pub flags: Vec<Flag>,
+}
+
+/// SEARCH, and which messages SORT and THREAD are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// Numbers that are answered.
+    pub numbering: Numbering,
+    /// What is answered in an ESEARCH response (RFC 4731); `None`: the client did not ask for one.
+    pub returns: Option<SearchReturn>,
+    /// Charset of the strings.
+    pub charset: Option<Vec<u8>>,
+    /// What messages must meet; several are [`SearchKey::And`].
+    pub key: SearchKey,
+}
+
+/// What an ESEARCH response tells (RFC 4731 §3.1, RFC 5182).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SearchReturn {
+    /// The lowest number.
+    pub min: bool,
+    /// The highest number.
+    pub max: bool,
+    /// All numbers.
+    pub all: bool,
+    /// How many there are.
+    pub count: bool,
+    /// The result is kept as `$`.
+    pub save: bool,
+}
+
+/// What SORT compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortField {
+    /// Internal date.
+    Arrival,
+    /// Mailbox of the first address of the field.
+    Address(&'static str),
+    /// Name of the first address of the field, else the address (RFC 5957).
+    Display(&'static str),
+    /// `Date:` field.
+    Date,
+    /// Size.
+    Size,
+    /// Base subject.
+    Subject,
+}
+
+/// One criterion of SORT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortKey {
+    /// What is compared.
+    pub field: SortField,
+    /// Descending.
+    pub reverse: bool,
+}
+
+/// How THREAD puts messages together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadAlgorithm {
+    /// By base subject and date.
+    OrderedSubject,
+    /// By the `References:` and `In-Reply-To:` fields.
+    References,
+}
+
+/// LIST with its options (RFC 5258).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct List {
+    /// Only subscribed names, whether the mailbox exists or not.
+    pub subscribed: bool,
+    /// Only mailboxes with a special use (RFC 6154).
+    pub special_use: bool,
+    /// Also names below which something is selected.
+    pub recursive_match: bool,
+    /// Reference name, to be put before the patterns.
+    pub reference: Vec<u8>,
+    /// Patterns with the wildcards `*` and `%`.
+    pub patterns: Vec<Vec<u8>>,
+    /// What is told besides.
+    pub returns: ListReturn,
+}
+
+/// What LIST tells besides the names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListReturn {
+    /// Whether the mailbox is subscribed.
+    pub subscribed: bool,
+    /// What STATUS would tell (RFC 5819).
+    pub status: Vec<StatusItem>,
+}
+
+/// Arguments of LSUB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPattern {
     /// Reference name, to be put before the pattern.
@@ -220,6 +367,42 @@ pub enum StatusItem {
     UidValidity,
     /// Number of messages without `\Seen`.
     Unseen,
+    /// Number of messages with `\Deleted` (RFC 9051 §6.3.11).
+    Deleted,
+    /// Bytes of all messages (RFC 8438).
+    Size,
+    /// Number of the last change (RFC 7162 §3.1.7).
+    HighestModSeq,
+    /// Largest message that APPEND takes (RFC 7889).
+    AppendLimit,
+    /// What the mailbox is told apart by, whatever its name (RFC 8474).
+    MailboxId,
+}
+
+/// The items of STATUS with their names.
+const STATUS_ITEMS: [(StatusItem, &str); 10] = [
+    (StatusItem::Messages, "MESSAGES"),
+    (StatusItem::Recent, "RECENT"),
+    (StatusItem::UidNext, "UIDNEXT"),
+    (StatusItem::UidValidity, "UIDVALIDITY"),
+    (StatusItem::Unseen, "UNSEEN"),
+    (StatusItem::Deleted, "DELETED"),
+    (StatusItem::Size, "SIZE"),
+    (StatusItem::HighestModSeq, "HIGHESTMODSEQ"),
+    (StatusItem::AppendLimit, "APPENDLIMIT"),
+    (StatusItem::MailboxId, "MAILBOXID"),
+];
+
+impl StatusItem {
+    /// The item of a name in upper case.
+    pub fn of_name(name: &str) -> Option<StatusItem> {
+        STATUS_ITEMS.iter().find(|(_, known)| *known == name).map(|(item, _)| *item)
+    }
+
+    /// The item's name.
+    pub fn name(self) -> &'static str {
+        STATUS_ITEMS.iter().find(|(item, _)| *item == self).map_or("", |(_, name)| name)
+    }
 }
 
 /// A flag of a message.
@@ -299,12 +482,39 @@ pub enum FetchItem {
         /// Which bytes of it: offset and count.
         partial: Option<(u32, u32)>,
     },
+    /// `BINARY[...]` or `BINARY.PEEK[...]`: a part without its transfer encoding (RFC 3516).
+    Binary {
+        /// Part numbers from the outside in.
+        part: Vec<u32>,
+        /// `BINARY.PEEK`
+        peek: bool,
+        /// Which bytes of it: offset and count.
+        partial: Option<(u32, u32)>,
+    },
+    /// `BINARY.SIZE[...]`
+    BinarySize(Vec<u32>),
+    /// `MODSEQ` (RFC 7162)
+    ModSeq,
+    /// `EMAILID` (RFC 8474)
+    EmailId,
+    /// `THREADID` (RFC 8474)
+    ThreadId,
+    /// `SAVEDATE` (RFC 8514)
+    SaveDate,
+    /// `PREVIEW` (RFC 8970)
+    Preview,
 }
 
 impl FetchItem {
     /// Whether answering the item makes the message `\Seen`.
     pub fn marks_seen(&self) -> bool {
-        matches!(self, FetchItem::Rfc822 | FetchItem::Rfc822Text | FetchItem::Section { peek: false, .. })
+        matches!(
+            self,
+            FetchItem::Rfc822
+                | FetchItem::Rfc822Text
+                | FetchItem::Section { peek: false, .. }
+                | FetchItem::Binary { peek: false, .. }
+        )
     }
 }
 
@@ -315,6 +525,8 @@ pub enum DateField {
     Internal,
     /// The `Date:` field.
     Sent,
+    /// When it was stored here (RFC 8514).
+    Saved,
 }
 
 /// How a search compares days.
@@ -374,4 +586,16 @@ pub enum SearchKey {
     Larger(u32),
     /// Fewer bytes than this.
     Smaller(u32),
+    /// Its internal date is at most so many seconds ago (RFC 5032).
+    Younger(u32),
+    /// Its internal date is at least so many seconds ago.
+    Older(u32),
+    /// It changed with this change or later (RFC 7162 §3.1.5).
+    ModSeq(u64),
+    /// Its EMAILID.
+    EmailId(Vec<u8>),
+    /// Its THREADID: no message has one.
+    ThreadId(Vec<u8>),
+    /// The mailbox knows when messages were saved.
+    SaveDateSupported,
 }

@@ -9,7 +9,7 @@
 use super::command::{Numbering, WireMailbox};
 use super::outcome::{Done, Failed, Outcome, done};
 use super::reading::{Part, SLICE, Slice};
-use super::sequence::SequenceSet;
+use super::sequence::{SequenceSet, write_in_order};
 use super::session::Session;
 use crate::mailbox::Open;
 use crate::mailbox::commit;
@@ -19,7 +19,6 @@ use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::record::{Record, flag};
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -39,7 +38,11 @@ struct Transfer<'a> {
     copied: Copied,
 }
 
-impl Transfer<'_> {
+impl<'a> Transfer<'a> {
+    fn new(session: &'a Session, target: &'a Arc<Open>) -> Transfer<'a> {
+        Transfer { session, target, under_way: VecDeque::new(), bytes: 0, copied: Vec::new() }
+    }
+
     fn submit(&mut self, uid: u32, message: NewMessage) -> Result<(), Failed> {
         let length = message.source.len();
         while self.bytes + length > UNDER_WAY_MAX && !self.under_way.is_empty() {
@@ -87,24 +90,40 @@ impl Transfer<'_> {
     }
 }
 
+/// Messages to be copied, and where.
+struct Plan {
+    source: Arc<Open>,
+    uids: Vec<u32>,
+    target: Arc<Open>,
+}
+
 impl Session {
-    /// COPY and UID COPY.
-    pub(super) fn copy(&mut self, numbering: Numbering, set: &SequenceSet, mailbox: &WireMailbox) -> Outcome {
+    /// What COPY and MOVE name.
+    fn plan(
+        &mut self,
+        numbering: Numbering,
+        set: &SequenceSet,
+        mailbox: &WireMailbox,
+    ) -> Result<Plan, Failed> {
         let view = self.selected()?;
         let ranges = view.select(numbering, set)?;
-        let uids = view.uids().clone();
-        let wanted: Vec<u32> =
-            ranges.into_iter().flat_map(|range| uids.get(range).unwrap_or_default()).copied().collect();
+        let all = view.uids().clone();
+        let uids = ranges.into_iter().flat_map(|range| all.get(range).unwrap_or_default()).copied().collect();
         let source = view.open.clone();
-        let target = self.target(mailbox)?;
-        if wanted.is_empty() {
-            return done("COPY completed, of no message");
-        }
-        let copied = self.transfer(&source, &wanted, &target, numbering)?;
-        Ok(Done { code: copy_uid(&target, &copied), text: "COPY completed" })
+        Ok(Plan { source, uids, target: self.target(mailbox)? })
     }
 
-    /// MOVE and UID MOVE.
+    /// COPY and UID COPY.
+    pub(super) fn copy(&mut self, numbering: Numbering, set: &SequenceSet, mailbox: &WireMailbox) -> Outcome {
+        let plan = self.plan(numbering, set, mailbox)?;
+        if plan.uids.is_empty() {
+            return done("COPY completed, of no message");
+        }
+        let copied = self.transfer(&plan.source, &plan.uids, &plan.target, numbering)?;
+        Ok(Done { code: copy_uid(&plan.target, &copied), text: "COPY completed" })
+    }
+
+    /// MOVE and UID MOVE. What is moved takes no more room than before, so the quota is not asked.
     pub(super) fn move_messages(
         &mut self,
         out: &mut Blocking<'_>,
@@ -112,37 +131,54 @@ impl Session {
         set: &SequenceSet,
         mailbox: &WireMailbox,
     ) -> Outcome {
-        let view = self.changeable()?;
-        let ranges = view.select(numbering, set)?;
-        let uids = view.uids().clone();
-        let wanted: Vec<u32> =
-            ranges.into_iter().flat_map(|range| uids.get(range).unwrap_or_default()).copied().collect();
-        let source = view.open.clone();
-        let target = self.target(mailbox)?;
-        if wanted.is_empty() {
+        self.removable()?;
+        let plan = self.plan(numbering, set, mailbox)?;
+        if plan.uids.is_empty() {
             return done("MOVE completed, of no message");
         }
-        let copied = self.transfer(&source, &wanted, &target, numbering)?;
-        let moved: Vec<(u32, u32)> = copied.iter().map(|(old, _)| (*old, *old)).collect();
-        source.with(|mailbox| mailbox.expunge(&moved, PATIENCE))?;
+        let copied = self.move_all(&plan.source, &plan.uids, &plan.target, numbering)?;
         // The removals are told behind the command; the client must know the new UIDs before (RFC 6851 §4.3).
-        write!(out, "* OK [{}] these were moved\r\n", copy_uid(&target, &copied))?;
-        done("MOVE completed")
+        write!(out, "* OK [{}] these were moved\r\n", copy_uid(&plan.target, &copied))?;
+        let modseq = plan.source.with(|mailbox| mailbox.modseq());
+        let code = if self.enabled.condstore { format!("HIGHESTMODSEQ {modseq}") } else { String::new() };
+        Ok(Done { code, text: "MOVE completed" })
     }
 
-    /// Copies messages and answers with the UIDs on both sides. By number a message that is gone is a failure, by UID it is passed over.
-    pub(super) fn transfer(
+    /// Copies messages, removes them from where they were, and answers with the UIDs on both sides.
+    pub(super) fn move_all(
         &self,
         source: &Arc<Open>,
         uids: &[u32],
         target: &Arc<Open>,
         numbering: Numbering,
     ) -> Result<Copied, Failed> {
-        let mut transfer =
-            Transfer { session: self, target, under_way: VecDeque::new(), bytes: 0, copied: Vec::new() };
+        let mut transfer = Transfer::new(self, target);
+        let submitted = submit_all(&mut transfer, source, uids, numbering);
+        let copied = transfer.finish(submitted)?;
+        let moved: Vec<(u32, u32)> = copied.iter().map(|(old, _)| (*old, *old)).collect();
+        source.with(|mailbox| mailbox.expunge(&moved, PATIENCE))?;
+        Ok(copied)
+    }
+
+    /// Copies messages and answers with the UIDs on both sides. By number a message that is gone is a failure, by UID it is passed over.
+    fn transfer(
+        &self,
+        source: &Arc<Open>,
+        uids: &[u32],
+        target: &Arc<Open>,
+        numbering: Numbering,
+    ) -> Result<Copied, Failed> {
+        let bytes =
+            source.with(|mailbox| uids.iter().filter_map(|uid| mailbox.message(*uid)).map(stored).sum());
+        self.check_quota(uids.len() as u64, bytes)?;
+        let mut transfer = Transfer::new(self, target);
         let submitted = submit_all(&mut transfer, source, uids, numbering);
         transfer.finish(submitted)
     }
+}
+
+fn stored(record: &Record) -> u64 {
+    u64::from(record.stored.get())
 }
 
 fn submit_all(
@@ -152,6 +188,8 @@ fn submit_all(
     numbering: Numbering,
 ) -> Result<(), Failed> {
     let keywords = source.with(|mailbox| mailbox.keywords().to_vec());
+    // A copy has the flags that its reader sees.
+    let view = transfer.session.view.as_ref().filter(|view| Arc::ptr_eq(&view.open, source));
     for uids in uids.chunks(SLICE) {
         let slice = Slice::take(source, uids);
         for (uid, record) in uids.iter().zip(&slice.records) {
@@ -160,7 +198,10 @@ fn submit_all(
                 None => None,
             };
             match read {
-                Some((record, bytes)) => transfer.submit(*uid, copy_of(&record, bytes, &keywords))?,
+                Some((record, bytes)) => {
+                    let flags = view.map_or(record.flags.get(), |view| view.flags(&record));
+                    transfer.submit(*uid, copy_of(&record, flags, bytes, &keywords))?;
+                }
                 None if numbering == Numbering::Uid => {}
                 None => return Err(Failed::expunged()),
             }
@@ -169,14 +210,14 @@ fn submit_all(
     Ok(())
 }
 
-fn copy_of(record: &Record, bytes: Vec<u8>, keywords: &[String]) -> NewMessage {
+fn copy_of(record: &Record, flags: u32, bytes: Vec<u8>, keywords: &[String]) -> NewMessage {
     let set = keywords.iter().enumerate().filter(|(bit, _)| record.keywords.get() >> bit & 1 != 0);
     NewMessage {
         source: Source::Bytes(bytes.into()),
         sender: String::new(),
         date: i64::from(record.date.get()),
         way: Way::Client,
-        flags: record.flags.get() & flag::CLIENT,
+        flags: flags & flag::CLIENT,
         keywords: set.map(|(_, name)| name.clone()).collect(),
     }
 }
@@ -188,40 +229,9 @@ fn copy_uid(target: &Open, copied: &Copied) -> String {
     }
     let uidvalidity = target.with(|mailbox| mailbox.uidvalidity());
     let (old, new): (Vec<u32>, Vec<u32>) = copied.iter().copied().unzip();
-    format!("COPYUID {uidvalidity} {} {}", uid_set(&old), uid_set(&new))
-}
-
-/// UIDs in their order as a set: neighbours become ranges.
-fn uid_set(uids: &[u32]) -> String {
-    let mut set = String::new();
-    let runs = uids.chunk_by(|one, next| one.checked_add(1) == Some(*next));
-    for run in runs {
-        if !set.is_empty() {
-            set.push(',');
-        }
-        // Writing to a string cannot fail.
-        let _ = match run {
-            [first, .., last] => write!(set, "{first}:{last}"),
-            [only] => write!(set, "{only}"),
-            [] => Ok(()),
-        };
-    }
-    set
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sets_keep_the_order() {
-        for (uids, expected) in [
-            (&[1, 2, 3, 5][..], "1:3,5"),
-            (&[7][..], "7"),
-            (&[9, 4, 5, u32::MAX][..], "9,4:5,4294967295"),
-            (&[][..], ""),
-        ] {
-            assert_eq!(uid_set(uids), expected);
-        }
-    }
+    let mut code = format!("COPYUID {uidvalidity} ").into_bytes();
+    write_in_order(&mut code, &old);
+    code.push(b' ');
+    write_in_order(&mut code, &new);
+    String::from_utf8_lossy(&code).into_owned()
 }

@@ -1,7 +1,7 @@
 //! FETCH (RFC 3501 §6.4.5, §7.4.2).
 //!
 //! Flags, UID, size and date come from the records alone; the envelope from the header; only the rest reads whole messages.
-//! Large messages that need no conversion are passed through in pieces.
+//! The answer is made and sent in steps of about [`STEP`]; a large message that is asked for as it is goes out in pieces.
 //!
 //! # Failure
 //! Messages that are gone are passed over; by number that is `NO [EXPUNGEISSUED]` (RFC 2180 §4.1), by UID nothing.
@@ -10,26 +10,31 @@ use super::command::{FetchItem, Numbering};
 use super::outcome::{Failed, Outcome, done};
 use super::reading::{Part, SLICE, Slice};
 use super::reply;
+use super::select::{possible, vanished, write_vanished};
 use super::sequence::SequenceSet;
 use super::session::Session;
 use super::sync::View;
+use crate::message::binary::{Decoded, decoded};
 use crate::message::bodystructure::{Form, body_structure};
+use crate::message::preview::preview;
 use crate::message::section::{Section, SectionText, extract, extract_part, partial};
 use crate::message::structure::Structure;
 use crate::message::{date, envelope};
-use crate::session::connection::Blocking;
+use crate::session::connection::{Blocking, Connection};
 use chrono::TimeZone as _;
-use layout::disk::{Handle, read_exact_at};
 use layout::lock::PATIENCE;
-use layout::mailbox::{FlagChange, MailboxError};
+use layout::mailbox::{Content, FlagChange, MailboxError};
 use layout::mbx::record::{Record, flag};
+use layout::mbx::view::Reader;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
+use tokio::task::block_in_place;
 
 /// Messages of at least so many bytes are not read into memory whole if that can be avoided.
 const LARGE: u64 = 1 << 20;
-/// How much of a large message is passed on at once.
-const PIECE: usize = 256 << 10;
+/// How much of the answer is made before it is sent.
+const STEP: usize = 256 << 10;
 
 /// What a FETCH asks for.
 struct Plan {
@@ -38,17 +43,22 @@ struct Plan {
     marks_seen: bool,
     /// Are the flags among the items?
     has_flags: bool,
+    /// Only messages that changed after this one.
+    changed_since: u64,
 }
 
 impl Plan {
-    fn new(mut items: Vec<FetchItem>, numbering: Numbering) -> Plan {
+    fn new(mut items: Vec<FetchItem>, numbering: Numbering, changed_since: Option<u64>) -> Plan {
         if numbering == Numbering::Uid && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
+        }
+        if changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+            items.push(FetchItem::ModSeq);
         }
         let part = items.iter().map(part_of).max().unwrap_or(Part::Record);
         let marks_seen = items.iter().any(FetchItem::marks_seen);
         let has_flags = items.contains(&FetchItem::Flags);
-        Plan { items, part, marks_seen, has_flags }
+        Plan { items, part, marks_seen, has_flags, changed_since: changed_since.unwrap_or(0) }
     }
 
     /// The piece of the whole message that is asked for, if only one item reads the message and that one asks for nothing else.
@@ -65,48 +75,129 @@ impl Plan {
 
 fn part_of(item: &FetchItem) -> Part {
     match item {
-        FetchItem::Flags | FetchItem::InternalDate | FetchItem::Rfc822Size | FetchItem::Uid => Part::Record,
+        FetchItem::Flags
+        | FetchItem::InternalDate
+        | FetchItem::Rfc822Size
+        | FetchItem::Uid
+        | FetchItem::ModSeq
+        | FetchItem::EmailId
+        | FetchItem::ThreadId
+        | FetchItem::SaveDate => Part::Record,
         FetchItem::Envelope | FetchItem::Rfc822Header => Part::Header,
         FetchItem::Section { section, .. } if section.needs_only_header() => Part::Header,
         _ => Part::Whole,
     }
 }
 
+/// A FETCH command.
+pub(super) struct Fetch {
+    /// Whose numbers the set holds.
+    pub numbering: Numbering,
+    /// Whom it is about.
+    pub set: SequenceSet,
+    /// What is asked for.
+    pub items: Vec<FetchItem>,
+    /// Only of messages that changed since (RFC 7162 §3.1.4.1).
+    pub changed_since: Option<u64>,
+    /// And what was removed since (RFC 7162 §3.2.6).
+    pub vanished: bool,
+}
+
+/// What a FETCH asks for, and of whom.
+struct Work {
+    plan: Plan,
+    /// Indices into `uids`.
+    ranges: Vec<Range<usize>>,
+    uids: Arc<Vec<u32>>,
+}
+
+/// What a step of a FETCH did.
+struct Step {
+    /// Messages that are answered or gone.
+    done: usize,
+    /// One was gone.
+    gone: bool,
+    /// The rest of the last one.
+    large: Option<Box<Large>>,
+}
+
+/// What is still to be sent of a large message.
+struct Large {
+    content: Content,
+    left: u64,
+    /// The answer behind it.
+    end: Vec<u8>,
+}
+
 impl Session {
     /// FETCH and UID FETCH.
-    pub(super) fn fetch(
-        &mut self,
-        out: &mut Blocking<'_>,
-        numbering: Numbering,
-        set: &SequenceSet,
-        items: Vec<FetchItem>,
-    ) -> Outcome {
-        let plan = Plan::new(items, numbering);
-        let view = self.selected()?;
-        let ranges = view.select(numbering, set)?;
-        let uids = view.uids().clone();
+    pub(super) async fn fetch(&mut self, connection: &mut Connection, fetch: Fetch) -> Outcome {
+        let numbering = fetch.numbering;
+        let out = &mut connection.blocking();
+        let Work { plan, ranges, uids } = block_in_place(|| self.plan_fetch(out, fetch))?;
         let mut gone = false;
         for range in ranges {
             let Some(mut number) = u32::try_from(range.start).ok() else { break };
-            for slice in uids.get(range).unwrap_or_default().chunks(SLICE) {
-                gone |= self.fetch_slice(out, &plan, number, slice)?;
-                number += slice.len() as u32;
+            let mut rest = uids.get(range).unwrap_or_default();
+            while !rest.is_empty() {
+                let slice = rest.get(..SLICE).unwrap_or(rest);
+                let out = &mut connection.blocking();
+                let step = block_in_place(|| self.fetch_step(out, &plan, number, slice))?;
+                gone |= step.gone;
+                number += step.done as u32;
+                rest = rest.get(step.done..).unwrap_or_default();
+                match step.large {
+                    Some(large) => send_large(connection, *large).await?,
+                    None => connection.flush_if_large().await?,
+                }
             }
         }
         if gone && numbering == Numbering::Sequence {
             return Err(Failed::expunged());
         }
+        if std::mem::take(&mut self.unknown_encoding) {
+            return Err(Failed::No("UNKNOWN-CTE", "a part has an encoding that is not known".to_owned()));
+        }
         done("FETCH completed")
     }
 
-    /// Answers for some messages, the first one with the number behind `before`. Says whether one was gone.
-    fn fetch_slice(
+    /// What is to be answered, and for which of the messages. What the client is told first is written.
+    fn plan_fetch(&mut self, out: &mut Blocking<'_>, fetch: Fetch) -> Result<Work, Failed> {
+        let Fetch { numbering, set, items, changed_since, vanished: tell_vanished } = fetch;
+        let changed_since = match changed_since {
+            Some(modseq) => Some(possible(self.selected()?, modseq)),
+            None => None,
+        };
+        let plan = Plan::new(items, numbering, changed_since);
+        if plan.items.contains(&FetchItem::ModSeq) {
+            self.begin_condstore(out)?;
+            if !self.selected()?.has_modseq() {
+                return Err(Failed::Bad("changes are not numbered in this mailbox".to_owned()));
+            }
+        }
+        if tell_vanished && !self.enabled.qresync {
+            return Err(Failed::Bad("QRESYNC must be enabled first".to_owned()));
+        }
+        let view = self.selected()?;
+        let ranges = view.select(numbering, &set)?;
+        if tell_vanished {
+            let gone = view.open.clone().with(|mailbox| {
+                let known = set.resolve(mailbox.uid_next().saturating_sub(1));
+                vanished(view, mailbox, &known, plan.changed_since, 0)
+            });
+            write_vanished(out, &gone)?;
+        }
+        Ok(Work { plan, ranges, uids: view.uids().clone() })
+    }
+
+    /// Answers for some messages, the first one with the number behind `before`; ends early when there is enough to send.
+    fn fetch_step(
         &mut self,
         out: &mut Blocking<'_>,
         plan: &Plan,
         before: u32,
         uids: &[u32],
-    ) -> Result<bool, Failed> {
+    ) -> Result<Step, Failed> {
         let view = self.selected()?;
         let (open, read_only) = (view.open.clone(), view.read_only);
         let mut slice = Slice::take(&open, uids);
@@ -117,31 +208,43 @@ impl Session {
         if !marked.is_empty() {
             slice = Slice::take(&open, uids);
         }
-        let mut gone = false;
+        let mut step = Step { done: 0, gone: false, large: None };
+        let mut made = 0;
         let mut answer = Vec::new();
         for (index, record) in slice.records.iter().enumerate() {
+            step.done = index + 1;
             let Some(record) = record else {
-                gone = true;
+                step.gone = true;
                 continue;
             };
+            if record.modseq.get() <= plan.changed_since {
+                continue;
+            }
             let changed = marked.binary_search(&record.uid.get()).is_ok();
             let message = Message { number: before + index as u32 + 1, record: *record, changed };
             answer.clear();
             let view = &*self.selected()?;
-            match write_message(view, plan, &slice, &message, &mut answer, out)? {
-                true => {
+            match write_message(view, plan, &slice, &message, &mut answer)? {
+                Written::Told { unknown_encoding, large } => {
                     out.write_all(&answer)?;
                     self.retrieved += u64::from(plan.part == Part::Whole);
+                    self.unknown_encoding |= unknown_encoding;
+                    made += answer.len();
+                    step.large = large;
                 }
-                false => gone = true,
+                Written::Gone => step.gone = true,
+            }
+            if made >= STEP || step.large.is_some() {
+                break;
             }
         }
-        Ok(gone)
+        Ok(step)
     }
 
     /// Marks the unseen messages of a slice, and gives their UIDs. What others changed before is told.
     fn mark_seen(&mut self, out: &mut Blocking<'_>, slice: &Slice) -> Result<Vec<u32>, Failed> {
-        let unseen = slice.records.iter().flatten().filter(|record| !record.has(flag::SEEN));
+        let view = self.selected()?;
+        let unseen = slice.records.iter().flatten().filter(|record| view.flags(record) & flag::SEEN == 0);
         let unseen: Vec<u32> = unseen.map(|record| record.uid.get()).collect();
         if unseen.is_empty() {
             return Ok(unseen);
@@ -167,54 +270,61 @@ struct Message {
     changed: bool,
 }
 
-/// Writes one answer into `answer`, or, for a large message, straight to the client. `false`: the message is gone.
+/// What became of one answer.
+enum Written {
+    /// The message is gone.
+    Gone,
+    /// It is there.
+    Told {
+        /// Something of it could not be decoded.
+        unknown_encoding: bool,
+        /// What is still to be sent of it.
+        large: Option<Box<Large>>,
+    },
+}
+
+/// Writes one answer into `answer`, of a large message only its begin.
 fn write_message(
     view: &View,
     plan: &Plan,
     slice: &Slice,
     message: &Message,
     answer: &mut Vec<u8>,
-    out: &mut Blocking<'_>,
-) -> Result<bool, Failed> {
-    let mut writer = Writer { view, message, answer, first: true };
+) -> Result<Written, Failed> {
+    let mut writer = Writer { view, message, answer, first: true, unknown_encoding: false };
     if plan.part == Part::Record {
         writer.begin();
         plan.items.iter().for_each(|item| writer.record_item(item));
         writer.end(plan);
-        return Ok(true);
+        return Ok(Written::Told { unknown_encoding: false, large: None });
     }
     let record = &message.record;
     if plan.part == Part::Whole
         && record.content_len() >= LARGE
-        && is_plain(record)
         && let Some(piece) = plan.only_piece()
         && let Some(file) = &slice.file
-        && layout::mailbox::read_header(&**file, record).is_ok()
+        && let Ok(content) = Content::open(file.clone(), record, Reader::Imap, None)
     {
-        writer.pass_through(plan, file, piece, out)?;
-        return Ok(true);
+        let large = Some(Box::new(writer.large(plan, content, piece)?));
+        return Ok(Written::Told { unknown_encoding: false, large });
     }
-    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(false) };
+    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
     let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&bytes));
     writer.begin();
     for item in &plan.items {
         writer.item(item, &bytes, structure.as_ref());
     }
     writer.end(plan);
-    Ok(true)
+    Ok(Written::Told { unknown_encoding: writer.unknown_encoding, large: None })
 }
 
 fn needs_structure(item: &FetchItem) -> bool {
     match item {
-        FetchItem::Body | FetchItem::BodyStructure => true,
+        FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview => true,
+        FetchItem::Binary { .. } | FetchItem::BinarySize(_) => true,
         FetchItem::Section { section, .. } => !section.part.is_empty(),
         _ => false,
     }
-}
-
-/// Is the message served as it is stored, but for the line that is left out?
-fn is_plain(record: &Record) -> bool {
-    record.bare_lf.get() == 0 && record.escapes.get() == 0
 }
 
 /// Writes one `* n FETCH (...)`.
@@ -223,6 +333,7 @@ struct Writer<'a> {
     message: &'a Message,
     answer: &'a mut Vec<u8>,
     first: bool,
+    unknown_encoding: bool,
 }
 
 impl Writer<'_> {
@@ -242,6 +353,9 @@ impl Writer<'_> {
         if self.message.changed && !plan.has_flags {
             self.record_item(&FetchItem::Flags);
         }
+        if self.message.changed && !plan.items.contains(&FetchItem::ModSeq) {
+            self.view.write_modseq(self.answer, self.message.record.modseq.get());
+        }
         self.answer.extend_from_slice(b")\r\n");
     }
 
@@ -260,8 +374,22 @@ impl Writer<'_> {
             }
             FetchItem::InternalDate => {
                 self.answer.extend_from_slice(b"INTERNALDATE ");
-                date::write_internal(self.answer, &internal_date(record));
+                date::write_internal(self.answer, &local_date(record.date.get()));
             }
+            FetchItem::SaveDate => {
+                self.answer.extend_from_slice(b"SAVEDATE ");
+                date::write_internal(self.answer, &local_date(record.saved()));
+            }
+            FetchItem::ModSeq => {
+                self.answer.extend_from_slice(b"MODSEQ (");
+                reply::number(self.answer, record.modseq.get());
+                self.answer.push(b')');
+            }
+            FetchItem::EmailId => {
+                self.answer.extend_from_slice(format!("EMAILID ({})", email_id(record)).as_bytes());
+            }
+            // Threads are the client's to ask for, with THREAD.
+            FetchItem::ThreadId => self.answer.extend_from_slice(b"THREADID NIL"),
             _ => {
                 let marks = self.view.marks(record);
                 if let Some(marks) = marks {
@@ -273,9 +401,30 @@ impl Writer<'_> {
 
     fn item(&mut self, item: &FetchItem, bytes: &[u8], structure: Option<&Structure<'_>>) {
         match item {
-            FetchItem::Uid | FetchItem::Rfc822Size | FetchItem::InternalDate | FetchItem::Flags => {
-                self.record_item(item);
+            FetchItem::Binary { part, partial, .. } => self.binary(part, *partial, structure),
+            FetchItem::BinarySize(part) => {
+                self.blank();
+                self.binary_name(b"BINARY.SIZE", part);
+                let found = structure.and_then(|structure| decoded(structure, part));
+                let size = match &found {
+                    Some(Decoded::Bytes(bytes)) => bytes.len() as u64,
+                    Some(Decoded::Unknown) => 0,
+                    None => 0,
+                };
+                self.unknown_encoding |= matches!(found, Some(Decoded::Unknown));
+                self.answer.push(b' ');
+                reply::number(self.answer, size);
             }
+            FetchItem::Preview => {
+                self.blank();
+                self.answer.extend_from_slice(b"PREVIEW ");
+                let text = structure.map(preview).unwrap_or_default();
+                match self.view.enabled.utf8 {
+                    true => reply::utf8(self.answer, &text),
+                    false => reply::string(self.answer, text.as_bytes()),
+                }
+            }
+            item if part_of(item) == Part::Record => self.record_item(item),
             FetchItem::Envelope => {
                 self.blank();
                 self.answer.extend_from_slice(b"ENVELOPE ");
@@ -296,7 +445,43 @@ impl Writer<'_> {
             FetchItem::Rfc822Header => self.text(b"RFC822.HEADER", bytes, SectionText::Header),
             FetchItem::Rfc822Text => self.text(b"RFC822.TEXT", bytes, SectionText::Text),
             FetchItem::Section { section, partial, .. } => self.section(section, *partial, bytes, structure),
+            _ => {}
         }
+    }
+
+    /// `BINARY[1.2]`
+    fn binary_name(&mut self, name: &[u8], part: &[u32]) {
+        self.answer.extend_from_slice(name);
+        Section { part: part.to_vec(), text: SectionText::Whole }.write(self.answer);
+    }
+
+    /// A part without its transfer encoding. What holds NUL goes as a literal8 (RFC 3516 §4.2).
+    fn binary(&mut self, part: &[u32], piece: Option<(u32, u32)>, structure: Option<&Structure<'_>>) {
+        self.blank();
+        self.binary_name(b"BINARY", part);
+        self.origin(piece);
+        let text = match structure.and_then(|structure| decoded(structure, part)) {
+            Some(Decoded::Bytes(bytes)) => bytes,
+            other => {
+                self.unknown_encoding |= other.is_some();
+                return self.answer.extend_from_slice(b"NIL");
+            }
+        };
+        let text = match piece {
+            Some((offset, count)) => partial(&text, offset, count),
+            None => &text,
+        };
+        reply::literal8(self.answer, text);
+    }
+
+    /// `<offset> `, or only the blank.
+    fn origin(&mut self, piece: Option<(u32, u32)>) {
+        if let Some((offset, _)) = piece {
+            self.answer.push(b'<');
+            reply::number(self.answer, u64::from(offset));
+            self.answer.push(b'>');
+        }
+        self.answer.push(b' ');
     }
 
     fn text(&mut self, name: &[u8], bytes: &[u8], text: SectionText) {
@@ -333,27 +518,24 @@ impl Writer<'_> {
     fn section_name(&mut self, section: &Section, piece: Option<(u32, u32)>) {
         self.answer.extend_from_slice(b"BODY");
         section.write(self.answer);
-        if let Some((offset, _)) = piece {
-            self.answer.push(b'<');
-            reply::number(self.answer, u64::from(offset));
-            self.answer.push(b'>');
-        }
-        self.answer.push(b' ');
+        self.origin(piece);
     }
 
-    /// A large message, or a piece of it, from the file to the client.
-    fn pass_through(
+    /// The answer for a large message up to its text, and what follows.
+    fn large(
         mut self,
         plan: &Plan,
-        file: &Arc<dyn Handle>,
+        mut content: Content,
         piece: Option<(u32, u32)>,
-        out: &mut Blocking<'_>,
-    ) -> Result<(), Failed> {
-        let record = &self.message.record;
+    ) -> Result<Large, Failed> {
+        let size = self.message.record.imap_size();
         let (offset, count) = match piece {
-            Some((offset, count)) => (u64::from(offset), u64::from(count)),
+            Some((offset, count)) => (u64::from(offset).min(size), u64::from(count)),
             None => (0, u64::MAX),
         };
+        let left = count.min(size - offset);
+        content.skip(offset)?;
+        let mut end = None;
         self.begin();
         for item in &plan.items {
             match item {
@@ -370,113 +552,42 @@ impl Writer<'_> {
                     continue;
                 }
             }
-            let ranges = served_ranges(record, offset, count);
-            let length: u64 = ranges.iter().map(|range| range.1 - range.0).sum();
-            write!(self.answer, "{{{length}}}\r\n")?;
-            out.write_all(self.answer)?;
-            self.answer.clear();
-            for (from, to) in ranges {
-                pass(&**file, from, to, out)?;
-            }
+            write!(self.answer, "{{{left}}}\r\n")?;
+            end = Some(self.answer.len());
         }
         self.end(plan);
-        Ok(())
+        let end = end.map(|end| self.answer.split_off(end)).unwrap_or_default();
+        Ok(Large { content, left, end })
     }
 }
 
-/// Where in the file the bytes stand that a client sees from `offset` on: before and behind the line that is left out.
-fn served_ranges(record: &Record, offset: u64, count: u64) -> Vec<(u64, u64)> {
-    let hidden = match record.status {
-        0 => record.content_len(),
-        _ => u64::from(record.status_at.get()),
-    };
-    let parts = [(0, hidden), (hidden + u64::from(record.status), record.content_len())];
-    let (mut skip, mut left) = (offset, count);
-    let mut ranges = Vec::new();
-    for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
-        let skipped = skip.min(to - from);
-        skip -= skipped;
-        let from = from + skipped;
-        let to = to.min(from.saturating_add(left));
-        left -= to - from;
-        if from < to {
-            ranges.push((record.content() + from, record.content() + to));
-        }
-    }
-    ranges
-}
-
-/// Passes bytes of the file on. If it cannot be read to the end the connection is lost: the client was promised that many bytes.
-fn pass(file: &dyn Handle, from: u64, to: u64, out: &mut Blocking<'_>) -> Result<(), Failed> {
-    let mut piece = vec![0; PIECE];
-    let mut at = from;
-    while at < to {
-        let length = (to - at).min(PIECE as u64) as usize;
-        let Some(bytes) = piece.get_mut(..length) else { break };
-        read_exact_at(file, bytes, at)
-            .map_err(|_| Failed::Bye("the mailbox was changed by another program"))?;
+/// Sends the rest of a large message. If it cannot be read to the end the connection is lost: the client was promised that many
+/// bytes.
+async fn send_large(connection: &mut Connection, large: Large) -> Result<(), Failed> {
+    let Large { mut content, mut left, end } = large;
+    while left > 0 {
+        let piece = block_in_place(|| content.next_piece());
+        let Ok(Some(mut piece)) = piece else {
+            return Err(Failed::Bye("the mailbox was changed by another program"));
+        };
+        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= piece.len() as u64;
         // As in a literal that is made in memory: no byte is NUL (RFC 3501 §4.3.1).
-        bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = reply::NUL_SUBSTITUTE);
-        out.write_all(bytes)?;
-        at += length as u64;
+        piece.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = reply::NUL_SUBSTITUTE);
+        connection.answer(&piece);
+        connection.flush().await?;
     }
+    connection.answer(end);
     Ok(())
 }
 
-/// INTERNALDATE in the server's zone.
-fn internal_date(record: &Record) -> chrono::DateTime<chrono::FixedOffset> {
-    let seconds = i64::from(record.date.get());
-    chrono::Local.timestamp_opt(seconds, 0).single().map(|date| date.fixed_offset()).unwrap_or_default()
+/// What a message is told apart by, wherever it is (RFC 8474 §5.1): the same fingerprint, size and date are the same message.
+pub fn email_id(record: &Record) -> String {
+    format!("M{:016x}-{:x}-{:x}", record.fingerprint.get(), record.imap_size(), record.date.get())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_around_the_hidden_line() {
-        let mut record: Record = zeroed();
-        record.offset = 100.into();
-        record.separator = 10.into();
-        record.stored = (10 + 50u32).into();
-        record.status_at = 20.into();
-        record.status = 5;
-        // Content from 110 to 160, without 130 to 135: 45 bytes.
-        for ((offset, count), expected) in [
-            ((0, u64::MAX), vec![(110, 130), (135, 160)]),
-            ((0, 20), vec![(110, 130)]),
-            ((0, 21), vec![(110, 130), (135, 136)]),
-            ((19, 2), vec![(129, 130), (135, 136)]),
-            ((20, 2), vec![(135, 137)]),
-            ((25, 100), vec![(140, 160)]),
-            ((44, 1), vec![(159, 160)]),
-            ((45, 1), vec![]),
-            ((1000, 1), vec![]),
-        ] {
-            assert_eq!(served_ranges(&record, offset, count), expected, "{offset} {count}");
-        }
-        record.status = 0;
-        record.status_at = 0.into();
-        assert_eq!(served_ranges(&record, 40, 100), [(150, 160)]);
-    }
-
-    fn zeroed() -> Record {
-        layout::mbx::record::Record {
-            uid: 1.into(),
-            flags: 0.into(),
-            offset: 0.into(),
-            stored: 0.into(),
-            header: 0.into(),
-            bare_lf: 0.into(),
-            escapes: 0.into(),
-            date: 0.into(),
-            modseq: 0.into(),
-            fingerprint: 0.into(),
-            keywords: 0.into(),
-            status_at: 0.into(),
-            separator: 0.into(),
-            trim: 0,
-            status: 0,
-        }
-    }
+/// A moment in the server's zone.
+fn local_date(seconds: u32) -> chrono::DateTime<chrono::FixedOffset> {
+    let date = chrono::Local.timestamp_opt(i64::from(seconds), 0).single();
+    date.map(|date| date.fixed_offset()).unwrap_or_default()
 }

@@ -1,86 +1,201 @@
-//! The tree of mailboxes: CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB (RFC 3501 §6.3.3 to §6.3.9).
+//! The tree of mailboxes: CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB (RFC 3501 §6.3.3 to §6.3.9), with what LIST tells besides
+//! (RFC 5258, RFC 5819, RFC 6154).
 //!
 //! The delimiter is `.`: the only one on record for IMail. Names that differ only in case are one mailbox, so patterns are compared
-//! without regard to case.
+//! without regard to case. Public mailboxes are listed only where the reference or the pattern begins with `#`, so that a program that copies
+//! "everything" does not copy them for each user; those that a user subscribed to are among the subscribed ones.
 
-use super::command::{ListPattern, Numbering, WireMailbox};
-use super::outcome::{Outcome, done, of_disk};
-use super::reply;
-use super::session::{Session, mailbox_name};
-use crate::mailbox::folders::is_below;
+use super::command::{List, ListPattern, Numbering, WireMailbox};
+use super::outcome::{Done, Failed, Outcome, done, of_disk};
+use super::place::{Place, mailbox_id};
+use super::session::Session;
+use crate::mailbox::folders::{Folders, is_below};
+use crate::mailbox::public;
+use crate::mailbox::special_use::{self, SpecialUse, Uses};
 use crate::session::connection::Blocking;
 use layout::lock::PATIENCE;
 use layout::name::{MailboxName, utf7};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
 /// The longest pattern that is compared, in bytes: longer than any name with a wildcard between all characters.
 const PATTERN_MAX: usize = 1000;
+/// The most bytes of all patterns of a LIST together: each of them is compared with every name.
+const PATTERNS_MAX: usize = 4 * PATTERN_MAX;
 
 impl Session {
     /// CREATE. A delimiter at the end says that mailboxes will be made below, and is left out (RFC 3501 §6.3.3).
-    pub(super) fn create(&mut self, mailbox: &WireMailbox) -> Outcome {
+    pub(super) fn create(&mut self, mailbox: &WireMailbox, uses: Option<&[SpecialUse]>) -> Outcome {
+        let Some(uses) = uses else {
+            return Err(Failed::No("USEATTR", "this special use is not known here".to_owned()));
+        };
         let name = mailbox.0.strip_suffix(b".").unwrap_or(&mailbox.0);
-        let name = mailbox_name(&WireMailbox(name.to_vec()))?;
-        self.folders()?.create(&name)?;
-        done("CREATE completed")
+        let place = self.own_place(&WireMailbox(name.to_vec()))?;
+        self.folders_of(&place).create(&place.name)?;
+        if !uses.is_empty() {
+            special_use::choose(&self.server.hub, &place.dir, &place.name, uses)?;
+        }
+        let id = self.open(&place).map(|open| open.with(|mailbox| mailbox.uidvalidity()));
+        let code = id.map_or_else(String::new, |id| format!("MAILBOXID ({})", mailbox_id(place.foreign, id)));
+        Ok(Done { code, text: "CREATE completed" })
     }
 
     /// DELETE.
     pub(super) fn delete(&mut self, mailbox: &WireMailbox) -> Outcome {
-        self.folders()?.delete(&mailbox_name(mailbox)?)?;
+        let place = self.own_place(mailbox)?;
+        self.folders_of(&place).delete(&place.name)?;
+        let kept = |name: &MailboxName| (*name != place.name).then(|| name.clone());
+        special_use::follow(&self.server.hub, &place.dir, kept)?;
         done("DELETE completed")
     }
 
     /// RENAME. From the INBOX the messages are moved, and it stays, empty (RFC 3501 §6.3.5).
-    pub(super) fn rename(&mut self, from: &WireMailbox, to: &WireMailbox) -> Outcome {
-        let (from, to) = (mailbox_name(from)?, mailbox_name(to)?);
-        if !from.is_inbox() {
-            self.folders()?.rename(&from, &to)?;
-            return done("RENAME completed");
+    pub(super) fn rename(&mut self, out: &mut Blocking<'_>, from: &WireMailbox, to: &WireMailbox) -> Outcome {
+        let (from, to) = (self.own_place(from)?, self.own_place(to)?);
+        if from.name.is_inbox() {
+            return self.empty_inbox(&from, &to);
         }
-        self.folders()?.create(&to)?;
-        let dir = &self.user()?.dir;
-        let (inbox, target) = (self.server.hub.open(dir, &from), self.server.hub.open(dir, &to));
-        let uids = inbox.with(|mailbox| mailbox.refresh(PATIENCE).map(|_| mailbox.uids()))?;
-        let copied = match self.transfer(&inbox, &uids, &target, Numbering::Uid) {
-            Ok(copied) => copied,
-            Err(failed) => {
-                self.folders()?.delete(&to)?;
-                return Err(failed);
-            }
+        self.folders_of(&from).rename(&from.name, &to.name)?;
+        let renamed = |name: &MailboxName| {
+            Some(special_use::renamed(name, &from.name, &to.name).unwrap_or_else(|| name.clone()))
         };
-        let moved: Vec<(u32, u32)> = copied.iter().map(|(old, _)| (*old, *old)).collect();
-        inbox.with(|mailbox| mailbox.expunge(&moved, PATIENCE))?;
+        special_use::follow(&self.server.hub, &from.dir, renamed)?;
+        if self.enabled.rev2 {
+            // RFC 9051 §6.3.9.7
+            let mut answer = b"* LIST () \".\" ".to_vec();
+            self.write_name(&mut answer, to.prefix(), &to.name);
+            answer.extend_from_slice(b" (\"OLDNAME\" (");
+            self.write_name(&mut answer, from.prefix(), &from.name);
+            answer.extend_from_slice(b"))\r\n");
+            out.write_all(&answer)?;
+        }
+        done("RENAME completed")
+    }
+
+    /// Moves the messages of an INBOX into a new mailbox.
+    fn empty_inbox(&mut self, from: &Place, to: &Place) -> Outcome {
+        self.folders_of(to).create(&to.name)?;
+        let hub = &self.server.hub;
+        let (inbox, target) = (hub.open(&from.dir, &from.name), hub.open(&to.dir, &to.name));
+        let uids = inbox.with(|mailbox| mailbox.refresh(PATIENCE).map(|_| mailbox.uids()))?;
+        if let Err(failed) = self.move_all(&inbox, &uids, &target, Numbering::Uid) {
+            // Copies that are there may be all that is left of the messages.
+            if target.with(|mailbox| mailbox.uids().is_empty()) {
+                self.folders_of(to).delete(&to.name)?;
+            }
+            return Err(failed);
+        }
         done("RENAME completed, the messages of the INBOX were moved")
     }
 
-    /// SUBSCRIBE and UNSUBSCRIBE.
+    /// The user's own mailboxes.
+    fn folders(&self) -> Result<Folders<'_>, Failed> {
+        Ok(Folders::new(&self.server.hub, &self.user()?.dir))
+    }
+
+    /// SUBSCRIBE and UNSUBSCRIBE. Public mailboxes are subscribed to under their whole names.
     pub(super) fn subscribe(&mut self, mailbox: &WireMailbox, on: bool) -> Outcome {
-        self.folders()?.subscribe(&mailbox_name(mailbox)?, on)?;
+        self.folders()?.subscribe(&self.name(mailbox)?, on)?;
         done(if on { "SUBSCRIBE completed" } else { "UNSUBSCRIBE completed" })
     }
 
     /// LIST.
-    pub(super) fn list(&mut self, out: &mut Blocking<'_>, pattern: &ListPattern) -> Outcome {
+    pub(super) fn list(&mut self, out: &mut Blocking<'_>, list: &List) -> Outcome {
         // An empty pattern asks for the delimiter (RFC 3501 §6.3.8).
-        if pattern.pattern.is_empty() {
+        if matches!(list.patterns.as_slice(), [only] if only.is_empty()) {
             out.write_all(b"* LIST (\\Noselect) \".\" \"\"\r\n")?;
             return done("LIST completed");
         }
-        let names = self.folders()?.list().map_err(|error| of_disk(&error))?;
-        let tree = tree_of(names.iter());
-        let pattern = Pattern::new(pattern);
-        let mut answer = Vec::new();
-        for node in tree.values().filter(|node| pattern.matches(&node.name)) {
-            let children = if node.children { "\\HasChildren" } else { "\\HasNoChildren" };
-            let select = if node.real { "" } else { "\\Noselect " };
-            write!(answer, "* LIST ({select}{children}) \".\" ")?;
-            reply::astring(&mut answer, node.name.wire().as_bytes());
-            answer.extend_from_slice(b"\r\n");
+        if list.patterns.iter().map(|pattern| pattern.len() + list.reference.len()).sum::<usize>()
+            > PATTERNS_MAX
+        {
+            return Err(Failed::Bad("these are too many patterns".to_owned()));
         }
-        out.write_all(&answer)?;
+        let pattern = |pattern: &Vec<u8>| Pattern::new(&list.reference, pattern, self.enabled.utf8);
+        let patterns: Vec<Pattern> = list.patterns.iter().map(pattern).collect();
+        let wants_public = patterns.iter().any(Pattern::is_of_namespace);
+        let forest = self.forest(list, wants_public).map_err(|error| of_disk(&error))?;
+        for node in forest.nodes.values() {
+            if !patterns.iter().any(|pattern| pattern.matches(&node.name)) {
+                continue;
+            }
+            let wanted = forest.is_selected(list, node);
+            let above = list.recursive_match && forest.has_selected_below(list, node);
+            if wanted || above {
+                self.write_listed(out, list, &forest, node, above)?;
+            }
+        }
         done("LIST completed")
+    }
+
+    /// Everything that LIST could name.
+    fn forest(&self, list: &List, wants_public: bool) -> std::io::Result<Forest> {
+        let Ok(user) = self.user() else { return Ok(Forest::default()) };
+        let hub = &self.server.hub;
+        let own = Folders::new(hub, &user.dir);
+        let mut real = own.list()?;
+        let uses = special_use::uses(hub, &user.dir, &real)?;
+        let subscribed = match list.subscribed || list.returns.subscribed {
+            true => own.subscriptions()?,
+            false => None,
+        };
+        // Without the file every mailbox is subscribed; public ones only by name.
+        let subscribed: BTreeSet<MailboxName> = subscribed.unwrap_or_else(|| real.iter().cloned().collect());
+        let names_public = |name: &MailboxName| public::name_of(&name.text()).is_some();
+        if (wants_public || list.subscribed && subscribed.iter().any(names_public))
+            && let Some(dir) = self.public_dir()
+        {
+            let public = Folders::new(hub, &dir).list()?;
+            real.extend(public.iter().filter_map(|name| {
+                MailboxName::from_text(&format!("{}{}", public::PREFIX, name.text())).ok()
+            }));
+        }
+        let mut nodes = tree_of(real.iter());
+        if list.subscribed {
+            // Subscribed names need no mailbox (RFC 5258 §3).
+            for (key, node) in tree_of(subscribed.iter()) {
+                nodes.entry(key).or_insert(Node { real: false, ..node });
+            }
+        }
+        Ok(Forest { nodes, uses, subscribed })
+    }
+
+    fn write_listed(
+        &self,
+        out: &mut Blocking<'_>,
+        list: &List,
+        forest: &Forest,
+        node: &Node,
+        above: bool,
+    ) -> Result<(), Failed> {
+        let is_subscribed = forest.subscribed.contains(&node.name);
+        let mut words = Vec::new();
+        if !node.real {
+            words.push(if is_subscribed && list.subscribed { "\\NonExistent" } else { "\\Noselect" });
+        }
+        if is_subscribed && (list.subscribed || list.returns.subscribed) {
+            words.push("\\Subscribed");
+        }
+        words.push(if node.children { "\\HasChildren" } else { "\\HasNoChildren" });
+        words.extend(
+            forest.uses.iter().filter(|(_, name)| **name == node.name).map(|(one, _)| one.attribute()),
+        );
+        let mut answer = format!("* LIST ({}) \".\" ", words.join(" ")).into_bytes();
+        self.write_name(&mut answer, "", &node.name);
+        if above {
+            answer.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))");
+        }
+        answer.extend_from_slice(b"\r\n");
+        out.write_all(&answer)?;
+        if !list.returns.status.is_empty() && node.real {
+            let place = self.place_of(&node.name)?;
+            // One that cannot be looked at has no status (RFC 5819 §2).
+            match self.write_status(out, &place, &list.returns.status) {
+                Ok(_) | Err(Failed::No(..)) => {}
+                Err(failed) => return Err(failed),
+            }
+        }
+        Ok(())
     }
 
     /// LSUB. A level that is not subscribed itself is named if `%` stops at it (RFC 3501 §6.3.9).
@@ -91,7 +206,7 @@ impl Session {
             None => folders.list().map_err(|error| of_disk(&error))?,
         };
         let tree = tree_of(names.iter());
-        let pattern = Pattern::new(pattern);
+        let pattern = Pattern::new(&pattern.reference.0, &pattern.pattern, self.enabled.utf8);
         let mut answer = Vec::new();
         for node in tree.values().filter(|node| pattern.matches(&node.name)) {
             if !node.real && !pattern.stops_at_levels() {
@@ -99,11 +214,34 @@ impl Session {
             }
             let select = if node.real { "" } else { "\\Noselect" };
             write!(answer, "* LSUB ({select}) \".\" ")?;
-            reply::astring(&mut answer, node.name.wire().as_bytes());
+            self.write_name(&mut answer, "", &node.name);
             answer.extend_from_slice(b"\r\n");
         }
         out.write_all(&answer)?;
         done("LSUB completed")
+    }
+}
+
+/// What LIST chooses from.
+#[derive(Default)]
+struct Forest {
+    nodes: BTreeMap<String, Node>,
+    uses: Uses,
+    subscribed: BTreeSet<MailboxName>,
+}
+
+impl Forest {
+    /// Do the selection options name this one?
+    fn is_selected(&self, list: &List, node: &Node) -> bool {
+        (!list.subscribed || self.subscribed.contains(&node.name))
+            && (!list.special_use || self.uses.values().any(|name| *name == node.name))
+    }
+
+    /// Do they name one below it?
+    fn has_selected_below(&self, list: &List, node: &Node) -> bool {
+        let begin = format!("{}.", node.name.key());
+        let mut below = self.nodes.range(begin.clone()..).take_while(|(key, _)| key.starts_with(&begin));
+        node.children && below.any(|(_, other)| self.is_selected(list, other))
     }
 }
 
@@ -142,13 +280,19 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn new(pattern: &ListPattern) -> Pattern {
-        let whole = [pattern.reference.0.as_slice(), &pattern.pattern].concat();
+    fn new(reference: &[u8], pattern: &[u8], utf8: bool) -> Pattern {
+        let whole = [reference, pattern].concat();
         let wire = String::from_utf8_lossy(whole.get(..PATTERN_MAX).unwrap_or(&whole)).into_owned();
-        let text = utf7::decode(&wire).unwrap_or(wire).to_lowercase();
+        let text = if utf8 { None } else { utf7::decode(&wire) };
+        let text = text.unwrap_or(wire).to_lowercase();
         // `main` is the INBOX wherever it is named.
         let text = if text == "main" { "inbox".to_owned() } else { text };
         Pattern { characters: text.chars().collect() }
+    }
+
+    /// Is it about names of a namespace like `#public.`?
+    fn is_of_namespace(&self) -> bool {
+        self.characters.first() == Some(&'#')
     }
 
     /// Does a `%` stand at the end, so that names further down show as their level?
@@ -202,7 +346,7 @@ mod tests {
     use super::*;
 
     fn pattern(reference: &str, pattern: &str) -> Pattern {
-        Pattern::new(&ListPattern { reference: WireMailbox(reference.into()), pattern: pattern.into() })
+        Pattern::new(reference.as_bytes(), pattern.as_bytes(), false)
     }
 
     #[test]

@@ -7,7 +7,6 @@ use super::outcome::{Failed, Outcome, done};
 use super::session::{IDLE_FOR, Session};
 use crate::session::connection::{Connection, ReadError};
 use std::time::Duration;
-use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 /// The shortest interval that is taken from the registry: looking costs two system calls a session.
@@ -36,7 +35,7 @@ impl Session {
         let mut changed = self.view.as_ref().map(|view| view.open.watch());
         let mut stopping = self.server.stopping();
         loop {
-            block_in_place(|| self.tell_news(&mut connection.blocking(), true))?;
+            self.tell_news(&mut connection.blocking(), true)?;
             connection.flush().await?;
             let patience = until.saturating_duration_since(Instant::now());
             let event = tokio::select! {

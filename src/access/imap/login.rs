@@ -1,9 +1,10 @@
-//! Logging in: LOGIN and AUTHENTICATE (RFC 3501 §6.2), with PLAIN (RFC 4616) and LOGIN.
+//! Logging in: LOGIN and AUTHENTICATE (RFC 3501 §6.2), with PLAIN (RFC 4616), LOGIN and, where passwords can be had back, CRAM-MD5 (RFC 2195).
 
 use super::command::Secret;
 use super::outcome::{Done, Failed, Outcome};
 use super::session::Session;
-use crate::account::{Ends, LoginError, split_login};
+use crate::account::challenge::{challenge, name_and_digest};
+use crate::account::{Account, Accounts, Ends, LoginError, split_login};
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -48,6 +49,7 @@ impl Session {
                 let password = ask(connection, b"Password:").await?;
                 block_in_place(|| self.check_password(&user, &password))
             }
+            "CRAM-MD5" if Accounts::knows_passwords(&self.config()) => self.cram_md5(connection).await,
             _ => Err(Failed::No("CANNOT", "this way to log in is not known; use PLAIN or LOGIN".to_owned())),
         }
     }
@@ -62,11 +64,33 @@ impl Session {
         }
     }
 
-    /// Logs in, or counts a failure.
+    async fn cram_md5(&mut self, connection: &mut Connection) -> Outcome {
+        let host = self.config().host_name(self.local).to_owned();
+        let challenge = challenge(&host)
+            .map_err(|_| Failed::No("UNAVAILABLE", "no challenge can be made now".to_owned()))?;
+        let answer = ask(connection, challenge.as_bytes()).await?;
+        let (name, digest) = name_and_digest(&answer)
+            .ok_or_else(|| Failed::Bad("the response is not of the form of CRAM-MD5".to_owned()))?;
+        block_in_place(|| {
+            let login = self.server.accounts.login_cram_md5(self.ends(), &name, challenge.as_bytes(), digest);
+            self.logged_in(&name, login)
+        })
+    }
+
+    fn ends(&self) -> Ends {
+        Ends { peer: self.peer, local: self.local }
+    }
+
     fn check_password(&mut self, user: &[u8], password: &[u8]) -> Outcome {
         let name = String::from_utf8_lossy(user);
         let offer = String::from_utf8_lossy(password);
-        match self.server.accounts.login(Ends { peer: self.peer, local: self.local }, &name, &offer, false) {
+        let login = self.server.accounts.login(self.ends(), &name, &offer, false);
+        self.logged_in(&name, login)
+    }
+
+    /// Takes the account, or counts a failure.
+    fn logged_in(&mut self, name: &str, login: Result<Account, LoginError>) -> Outcome {
+        match login {
             Ok(account) => {
                 self.server.accounts.record_login(&account, "IMAP");
                 let (user, domain) = (account.id.as_str(), account.domain.as_str());
@@ -77,7 +101,7 @@ impl Session {
             Err(LoginError::Refused) => {
                 self.failures += 1;
                 let config = self.config();
-                let (user, domain) = split_login(&name, &config.registry.global.host_delimiters);
+                let (user, domain) = split_login(name, &config.registry.global.host_delimiters);
                 let domain = domain.unwrap_or("-");
                 self.log(&Event::LogonFailed { user, domain, peer: self.peer });
                 Err(Failed::No("AUTHENTICATIONFAILED", "the name or the password is wrong".to_owned()))

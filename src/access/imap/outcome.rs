@@ -46,6 +46,11 @@ impl Failed {
         Failed::No("NONEXISTENT", "there is no such mailbox".to_owned())
     }
 
+    /// A public mailbox is `public`'s to change (RFC 5530).
+    pub fn public() -> Failed {
+        Failed::No("NOPERM", "only the user public can change public mailboxes".to_owned())
+    }
+
     /// There is no such mailbox to put messages into, but CREATE would make it (RFC 3501 §7.1).
     pub fn try_create() -> Failed {
         Failed::No("TRYCREATE", "there is no such mailbox".to_owned())

@@ -2,7 +2,8 @@
 
 use super::command::Flag;
 
-pub use crate::message::string::{NUL_SUBSTITUTE, literal, nstring, number, string};
+use crate::message::string::MAX_QUOTED;
+pub use crate::message::string::{NUL_SUBSTITUTE, literal, literal8, nstring, number, string};
 
 /// Characters that an atom cannot hold although they are printable (RFC 3501 §9, `atom-specials`). `]` is none in an
 /// astring.
@@ -24,6 +25,21 @@ pub fn astring(out: &mut Vec<u8>, text: &[u8]) {
     } else {
         string(out, text);
     }
+}
+
+/// Writes UTF-8 text as a quoted string (RFC 9051 §9, `QUOTED-CHAR`), or as a literal if it holds line ends.
+pub fn utf8(out: &mut Vec<u8>, text: &str) {
+    if text.is_ascii() || text.len() > MAX_QUOTED || text.contains(['\r', '\n', '\0']) {
+        return astring(out, text.as_bytes());
+    }
+    out.push(b'"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push(b'\\');
+        }
+        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    out.push(b'"');
 }
 
 /// Writes a flag list with its parentheses.

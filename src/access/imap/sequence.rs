@@ -1,5 +1,6 @@
 //! Sets of message numbers (RFC 3501 §9, `sequence-set`): what FETCH, STORE, COPY and SEARCH name messages by.
 
+use crate::message::string::number;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
@@ -25,12 +26,37 @@ impl Bound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceSet {
     ranges: Vec<(Bound, Bound)>,
+    saved: bool,
 }
 
 impl SequenceSet {
     /// A set of ranges, each with its ends in any order.
     pub fn new(ranges: Vec<(Bound, Bound)>) -> Self {
-        SequenceSet { ranges }
+        SequenceSet { ranges, saved: false }
+    }
+
+    /// `$`: the result of the last search that was kept (RFC 5182).
+    pub fn saved() -> Self {
+        SequenceSet { ranges: Vec::new(), saved: true }
+    }
+
+    /// Is this `$`?
+    pub fn is_saved(&self) -> bool {
+        self.saved
+    }
+
+    /// The numbers in the order in which they are written, at most `max`; `None` if there are more, or `*` among them.
+    pub fn listed(&self, max: usize) -> Option<Vec<u32>> {
+        let mut numbers = Vec::new();
+        for (start, end) in &self.ranges {
+            let (Bound::Number(start), Bound::Number(end)) = (start, end) else { return None };
+            let (start, end) = (start.get().min(end.get()), start.get().max(end.get()));
+            if (end - start) as usize >= max - numbers.len() {
+                return None;
+            }
+            numbers.extend(start..=end);
+        }
+        Some(numbers)
     }
 
     /// Whether a sequence number in the set is larger than `max`, the number of messages: RFC 3501 §9 makes that an
@@ -45,22 +71,24 @@ impl SequenceSet {
     /// The numbers of the set in a mailbox whose largest number is `max` (0: the mailbox is empty). Numbers above
     /// `max` are left out; `*` and `n:*` hold `max` always, even when `n` is larger (RFC 3501 §6.4.8).
     pub fn resolve(&self, max: u32) -> Numbers {
-        let mut ranges: Vec<(u32, u32)> = self
+        let ranges: Vec<(u32, u32)> = self
             .ranges
             .iter()
             .map(|&(start, end)| (start.resolve(max), end.resolve(max)))
             .map(|(start, end)| (start.min(end).max(1), start.max(end).min(max)))
             .filter(|(start, end)| start <= end)
             .collect();
-        ranges.sort_unstable();
-        let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
-        for (start, end) in ranges {
-            match merged.last_mut() {
-                Some(last) if start <= last.1.saturating_add(1) => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
+        Numbers::of_ranges(ranges)
+    }
+}
+
+/// Writes numbers as a set that keeps their order: neighbours become ranges.
+pub fn write_in_order(out: &mut Vec<u8>, numbers: &[u32]) {
+    for (index, run) in numbers.chunk_by(|one, next| one.checked_add(1) == Some(*next)).enumerate() {
+        if index > 0 {
+            out.push(b',');
         }
-        Numbers { ranges: merged }
+        Numbers::of_sorted(run.iter().copied()).write(out);
     }
 }
 
@@ -71,6 +99,76 @@ pub struct Numbers {
 }
 
 impl Numbers {
+    /// The numbers of ranges in any order, both ends included.
+    pub fn of_ranges(mut ranges: Vec<(u32, u32)>) -> Numbers {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+        for (start, end) in ranges {
+            match merged.last_mut() {
+                Some(last) if start <= last.1.saturating_add(1) => last.1 = last.1.max(end),
+                _ => merged.push((start, end)),
+            }
+        }
+        Numbers { ranges: merged }
+    }
+
+    /// The numbers that are in both sets.
+    pub fn both(&self, other: &Numbers) -> Numbers {
+        let (mut one, mut two) = (self.ranges.as_slice(), other.ranges.as_slice());
+        let mut ranges = Vec::new();
+        while let ([first, rest @ ..], [second, others @ ..]) = (one, two) {
+            let (start, end) = (first.0.max(second.0), first.1.min(second.1));
+            if start <= end {
+                ranges.push((start, end));
+            }
+            if first.1 < second.1 { one = rest } else { two = others }
+        }
+        Numbers { ranges }
+    }
+
+    /// The numbers of the set that are not in the list, which ascends.
+    pub fn without(&self, list: &[u32]) -> Numbers {
+        let mut ranges = Vec::new();
+        for &(first, last) in &self.ranges {
+            let mut start = Some(first);
+            let from = list.partition_point(|number| *number < first);
+            for number in list.get(from..).unwrap_or_default().iter().take_while(|number| **number <= last) {
+                if let Some(start) = start.filter(|start| start < number) {
+                    ranges.push((start, number - 1));
+                }
+                start = number.checked_add(1);
+            }
+            ranges.extend(start.filter(|start| *start <= last).map(|start| (start, last)));
+        }
+        Numbers { ranges }
+    }
+
+    /// The numbers of a list, ascending.
+    pub fn of_sorted(numbers: impl IntoIterator<Item = u32>) -> Numbers {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for number in numbers {
+            match ranges.last_mut() {
+                Some(last) if last.1.checked_add(1) == Some(number) => last.1 = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        Numbers { ranges }
+    }
+
+    /// Writes the set: `1:3,5`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for (index, (start, end)) in self.ranges.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            number(out, u64::from(*start));
+            if end > start {
+                out.push(b':');
+                number(out, u64::from(*end));
+            }
+        }
+    }
+
     /// Whether the number is in the set; logarithmic in the count of ranges.
     pub fn contains(&self, number: u32) -> bool {
         let after = self.ranges.partition_point(|&(start, _)| start <= number);
@@ -130,6 +228,39 @@ mod tests {
             for number in 0..30 {
                 assert_eq!(numbers.contains(number), expected.contains(&number), "{number} in {ranges:?}");
             }
+        }
+    }
+
+    #[test]
+    fn sets_of_sets() {
+        let numbers = |ranges: &[(u32, u32)]| Numbers::of_ranges(ranges.to_vec());
+        let written = |numbers: &Numbers| {
+            let mut out = Vec::new();
+            numbers.write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(&numbers(&[(5, 9), (1, 3), (4, 4), (11, 11)])), "1:9,11");
+        assert_eq!(written(&numbers(&[(1, 5), (8, 20)]).both(&numbers(&[(3, 9), (20, 30)]))), "3:5,8:9,20");
+        assert_eq!(written(&numbers(&[(1, 5), (8, 9)]).without(&[2, 5, 6, 8])), "1,3:4,9");
+        assert_eq!(written(&numbers(&[(1, u32::MAX)]).without(&[u32::MAX])), "1:4294967294");
+        assert_eq!(written(&numbers(&[(2, 2)]).without(&[2])), "");
+        assert_eq!(written(&Numbers::of_sorted([1, 2, 3, 7])), "1:3,7");
+        assert_eq!(set(&[(3, 1), (9, 9)]).listed(4), Some(vec![1, 2, 3, 9]));
+        assert_eq!(set(&[(1, 4)]).listed(3), None);
+        assert_eq!(set(&[(1, 0)]).listed(9), None);
+    }
+
+    #[test]
+    fn lists_keep_their_order() {
+        for (uids, expected) in [
+            (&[1, 2, 3, 5][..], "1:3,5"),
+            (&[7][..], "7"),
+            (&[9, 4, 5, u32::MAX][..], "9,4:5,4294967295"),
+            (&[][..], ""),
+        ] {
+            let mut out = Vec::new();
+            write_in_order(&mut out, uids);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 

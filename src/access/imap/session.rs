@@ -1,6 +1,6 @@
 //! One client's session: its state, and which command may come when (RFC 3501 §3).
 //!
-//! Commands run one after the other, each to its end, as plain blocking code; between them the session waits without buffers. After each
+//! Commands run one after the other, as plain blocking code that gathers its answer; between them the session waits without buffers. After each
 //! command the client is told what changed in its mailbox.
 //!
 //! # Failure
@@ -10,18 +10,18 @@
 //! [`LOGIN_WITHIN`], [`IDLE_FOR`], [`STRANGER_COMMANDS_MAX`], [`MISTAKES_MAX`], [`FAILURES_MAX`], and those of [`super::wire`].
 
 use super::command::{Command, Numbering, Request};
+use super::fetch::Fetch;
 use super::outcome::{Failed, Outcome, done};
-use super::sync::{GLANCE, News, View};
+use super::sync::{Enabled, GLANCE, News, View};
 use super::wire::{self, Unread};
 use super::{parse, reply};
 use crate::account::{Account, plain_login_allowed};
 use crate::config::Config;
-use crate::mailbox::folders::Folders;
 use crate::session::Server;
 use crate::session::connection::{Blocking, Connection, ReadError};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
 use layout::logline::{Event, Protocol, Tag};
-use layout::name::{MailboxName, SpoolId};
+use layout::name::SpoolId;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,9 +56,8 @@ fn phase(command: &Command) -> Phase {
         Command::Starttls | Command::Authenticate { .. } | Command::Login { .. } => Phase::Stranger,
         Command::Compress(_)
         | Command::Enable(_)
-        | Command::Select(_)
-        | Command::Examine(_)
-        | Command::Create(_)
+        | Command::Select { .. }
+        | Command::Create { .. }
         | Command::Delete(_)
         | Command::Rename { .. }
         | Command::Subscribe(_)
@@ -67,6 +66,9 @@ fn phase(command: &Command) -> Phase {
         | Command::Lsub(_)
         | Command::Namespace
         | Command::Status { .. }
+        | Command::GetQuota(_)
+        | Command::GetQuotaRoot(_)
+        | Command::SetQuota
         | Command::Append { .. }
         | Command::Idle => Phase::User,
         Command::Check
@@ -74,9 +76,11 @@ fn phase(command: &Command) -> Phase {
         | Command::Unselect
         | Command::Expunge
         | Command::UidExpunge(_)
-        | Command::Search { .. }
+        | Command::Search(_)
+        | Command::Sort { .. }
+        | Command::Thread { .. }
         | Command::Fetch { .. }
-        | Command::Store { .. }
+        | Command::Store(_)
         | Command::Copy { .. }
         | Command::Move { .. } => Phase::Selected,
     }
@@ -85,12 +89,15 @@ fn phase(command: &Command) -> Phase {
 /// May the client be told of removals behind this command? Not where it names messages by numbers that it sent before it knew
 /// (RFC 3501 §7.4.1).
 fn may_expunge(command: &Command) -> bool {
-    !matches!(
-        command,
-        Command::Fetch { numbering: Numbering::Sequence, .. }
-            | Command::Store { numbering: Numbering::Sequence, .. }
-            | Command::Search { numbering: Numbering::Sequence, .. }
-    )
+    let numbering = match command {
+        Command::Fetch { numbering, .. } => *numbering,
+        Command::Store(store) => store.numbering,
+        Command::Search(search) | Command::Sort { search, .. } | Command::Thread { search, .. } => {
+            search.numbering
+        }
+        _ => return true,
+    };
+    numbering == Numbering::Uid
 }
 
 /// A session.
@@ -103,6 +110,13 @@ pub struct Session {
     id: SpoolId,
     pub(super) account: Option<Account>,
     pub(super) view: Option<View>,
+    pub(super) enabled: Enabled,
+    /// Is what goes over the connection compressed?
+    pub(super) compressed: bool,
+    /// A part that could not be decoded was asked for.
+    pub(super) unknown_encoding: bool,
+    /// Tag of the command that is performed.
+    pub(super) tag: String,
     pub(super) failures: u32,
     /// Messages that were read whole.
     pub(super) retrieved: u64,
@@ -123,6 +137,10 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         secure: connection.is_secure(),
         account: None,
         view: None,
+        enabled: Enabled::default(),
+        compressed: false,
+        unknown_encoding: false,
+        tag: String::new(),
         failures: 0,
         retrieved: 0,
         deleted: 0,
@@ -133,11 +151,14 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         server,
     };
     session.log(&Event::Connect { peer: session.peer, port: connection.peer().port() });
+    session.log_tls(&connection);
+    session.log_reply(&mut connection);
     session.greet(&mut connection);
     let end = session.serve(&mut connection).await;
     if let End::Bye(why) = end {
         connection.answer(format!("* BYE {why}\r\n"));
     }
+    session.log_reply(&mut connection);
     if let Some(account) = &session.account {
         let (retrieved, deleted) = (session.retrieved, session.deleted);
         session.log(&Event::Logoff { user: account.id.as_str(), retrieved, deleted });
@@ -191,6 +212,16 @@ impl Session {
         self.server.log.event(to, Tag::Imap4d, self.id, Some(address), event);
     }
 
+    /// With Debug Messages, the line that ended the last command. What came before it is what the client asked for.
+    fn log_reply(&self, connection: &mut Connection) {
+        let debug = self.config().registry.services.imapd.debug_messages;
+        connection.take_said(debug).last().into_iter().for_each(|line| self.log(&Event::Said(line)));
+    }
+
+    fn log_tls(&self, connection: &Connection) {
+        connection.tls().iter().for_each(|text| self.log(&Event::Tls(text)));
+    }
+
     /// Is a login without TLS taken from this client?
     pub(super) fn may_log_in(&self) -> bool {
         self.secure || plain_login_allowed(self.config().registry.global.plain_login, self.peer)
@@ -198,6 +229,7 @@ impl Session {
 
     async fn serve(&mut self, connection: &mut Connection) -> End {
         loop {
+            self.log_reply(connection);
             // Answers to commands that came together go out together.
             if memchr::memchr(b'\n', connection.waiting()).is_none() && connection.flush().await.is_err() {
                 return End::Silent;
@@ -259,18 +291,20 @@ impl Session {
     /// Performs a command and answers it.
     async fn perform(&mut self, connection: &mut Connection, request: Request) -> Option<End> {
         let Request { tag, command } = request;
+        self.tag.clone_from(&tag.0);
         let expunges = may_expunge(&command);
         let append = matches!(command, Command::Append { .. });
         let outcome = match (self.allowed(&command), command) {
-            (Err(failed), Command::Append { literal, .. }) => {
-                self.refuse_message(connection, literal, failed).await
+            (Err(failed), Command::Append { first, .. }) => {
+                self.refuse_message(connection, &first, failed).await
             }
             (Err(failed), _) => Err(failed),
             (Ok(()), Command::Authenticate { mechanism, initial }) => {
                 self.authenticate(connection, &mechanism, initial).await
             }
-            (Ok(()), Command::Append { mailbox, flags, date, literal }) => {
-                self.append(connection, mailbox, flags, date, literal).await
+            (Ok(()), Command::Append { mailbox, first }) => self.append(connection, mailbox, first).await,
+            (Ok(()), Command::Compress(algorithm)) => {
+                return self.compress(connection, &tag.0, &algorithm).await;
             }
             (Ok(()), Command::Starttls) if !self.secure => return self.start_tls(connection, &tag.0).await,
             (Ok(()), Command::Idle) => self.idle(connection).await,
@@ -278,12 +312,16 @@ impl Session {
                 connection.answer(format!("* BYE goodbye\r\n{tag} OK LOGOUT completed\r\n"));
                 return Some(End::Silent);
             }
+            (Ok(()), Command::Fetch { numbering, set, items, changed_since, vanished }) => {
+                let fetch = Fetch { numbering, set, items, changed_since, vanished };
+                self.fetch(connection, fetch).await
+            }
             (Ok(()), command) => block_in_place(|| self.execute(command, &mut connection.blocking())),
         };
         let synced = match &outcome {
             Err(Failed::Connection) => return Some(End::Silent),
             Err(Failed::Bye(why)) => return Some(End::Bye(why)),
-            _ => block_in_place(|| self.tell_news(&mut connection.blocking(), expunges)),
+            _ => self.tell_news(&mut connection.blocking(), expunges),
         };
         match synced {
             Err(Failed::Bye(why)) => return Some(End::Bye(why)),
@@ -298,6 +336,7 @@ impl Session {
             // A message that the client cannot send is no sign of junk.
             Err(Failed::Bad(_)) if !append => self.mistake(),
             _ if self.failures >= FAILURES_MAX => Some(End::Bye("too many failed logins")),
+            _ if connection.flush_if_large().await.is_err() => Some(End::Silent),
             _ => None,
         }
     }
@@ -309,7 +348,28 @@ impl Session {
             self.log(&Event::Note(&format!("TLS failed: {error}")));
             return Some(End::Silent);
         }
+        self.log_tls(connection);
         self.secure = true;
+        None
+    }
+
+    /// Begins to compress both directions (RFC 4978).
+    async fn compress(&mut self, connection: &mut Connection, tag: &str, algorithm: &str) -> Option<End> {
+        if self.compressed {
+            connection.answer(format!("{tag} NO [COMPRESSIONACTIVE] compression is active already\r\n"));
+            return None;
+        }
+        if algorithm != "DEFLATE" {
+            connection.answer(format!("{tag} NO only DEFLATE is known\r\n"));
+            return None;
+        }
+        match connection.start_compression(&format!("{tag} OK compression begins now\r\n")).await {
+            Ok(begun) => self.compressed = begun,
+            Err(_) => return Some(End::Silent),
+        }
+        if !self.compressed {
+            connection.answer(format!("{tag} NO [LIMIT] too many connections are compressed now\r\n"));
+        }
         None
     }
 
@@ -334,32 +394,30 @@ impl Session {
     /// Commands that need nothing more from the client.
     fn execute(&mut self, command: Command, out: &mut Blocking<'_>) -> Outcome {
         match command {
-            Command::Capability => {
-                write!(out, "* CAPABILITY {}\r\n", self.capabilities())?;
-                done("CAPABILITY completed")
-            }
+            Command::Capability => self.capability(out),
             Command::Noop => done("NOOP completed"),
             Command::Id(_) => {
                 out.write_all(b"* ID (\"name\" \"imaild\")\r\n")?;
                 done("ID completed")
             }
             Command::Starttls => Err(Failed::Bad("TLS is active already".to_owned())),
-            Command::Compress(_) => Err(Failed::Bad("compression is not available".to_owned())),
-            Command::Enable(_) => Err(Failed::Bad("there is nothing to enable".to_owned())),
+            Command::Enable(names) => self.enable(out, &names),
             Command::Login { user, password } => self.login(&user, &password),
-            Command::Select(mailbox) => self.select(out, &mailbox, false),
-            Command::Examine(mailbox) => self.select(out, &mailbox, true),
-            Command::Create(mailbox) => self.create(&mailbox),
+            Command::Select { mailbox, read_only, condstore, qresync } => {
+                self.enabled.condstore |= condstore || qresync.is_some();
+                self.select(out, &mailbox, read_only, qresync.as_ref())
+            }
+            Command::Create { mailbox, uses } => self.create(&mailbox, uses.as_deref()),
             Command::Delete(mailbox) => self.delete(&mailbox),
-            Command::Rename { from, to } => self.rename(&from, &to),
+            Command::Rename { from, to } => self.rename(out, &from, &to),
             Command::Subscribe(mailbox) => self.subscribe(&mailbox, true),
             Command::Unsubscribe(mailbox) => self.subscribe(&mailbox, false),
-            Command::List(pattern) => self.list(out, &pattern),
+            Command::List(list) => self.list(out, &list),
             Command::Lsub(pattern) => self.lsub(out, &pattern),
-            Command::Namespace => {
-                out.write_all(b"* NAMESPACE ((\"\" \".\")) NIL NIL\r\n")?;
-                done("NAMESPACE completed")
-            }
+            Command::Namespace => self.namespace(out),
+            Command::GetQuota(root) => self.get_quota(out, &root),
+            Command::GetQuotaRoot(mailbox) => self.get_quota_root(out, &mailbox),
+            Command::SetQuota => Err(Failed::No("NOPERM", "quotas are set by the administrator".to_owned())),
             Command::Status { mailbox, items } => self.status(out, &mailbox, &items),
             Command::Check => self.check(),
             Command::Close => self.close(),
@@ -369,41 +427,25 @@ impl Session {
             }
             Command::Expunge => self.expunge(None),
             Command::UidExpunge(set) => self.expunge(Some(&set)),
-            Command::Search { numbering, charset, key } => {
-                self.search(out, numbering, charset.as_deref(), &key)
-            }
-            Command::Fetch { numbering, set, items } => self.fetch(out, numbering, &set, items),
-            Command::Store { numbering, set, operation, silent, flags } => {
-                self.store(out, numbering, &set, operation, silent, &flags)
-            }
+            Command::Search(search) => self.search(out, &search),
+            Command::Sort { search, order } => self.sort(out, &search, &order),
+            Command::Thread { search, algorithm } => self.thread(out, &search, algorithm),
+            Command::Store(store) => self.store(out, &store),
             Command::Copy { numbering, set, mailbox } => self.copy(numbering, &set, &mailbox),
             Command::Move { numbering, set, mailbox } => self.move_messages(out, numbering, &set, &mailbox),
             // These need the connection and are performed elsewhere.
-            Command::Authenticate { .. } | Command::Append { .. } | Command::Idle | Command::Logout => {
-                Err(Failed::Bad("this cannot be done here".to_owned()))
-            }
+            Command::Authenticate { .. }
+            | Command::Append { .. }
+            | Command::Compress(_)
+            | Command::Idle
+            | Command::Fetch { .. }
+            | Command::Logout => Err(Failed::Bad("this cannot be done here".to_owned())),
         }
-    }
-
-    /// What this server can do for this client now.
-    pub(super) fn capabilities(&self) -> String {
-        let login = match &self.account {
-            Some(_) => "",
-            None if self.may_log_in() => " AUTH=PLAIN AUTH=LOGIN",
-            None => " LOGINDISABLED",
-        };
-        let tls = if self.secure || self.account.is_some() { "" } else { " STARTTLS" };
-        format!("IMAP4rev1 LITERAL+ SASL-IR ID IDLE NAMESPACE UIDPLUS CHILDREN UNSELECT MOVE{tls}{login}")
     }
 
     /// Who is logged in.
     pub(super) fn user(&self) -> Result<&Account, Failed> {
         self.account.as_ref().ok_or_else(|| Failed::Bad("log in first".to_owned()))
-    }
-
-    /// The user's mailboxes.
-    pub(super) fn folders(&self) -> Result<Folders<'_>, Failed> {
-        Ok(Folders::new(&self.server.hub, &self.user()?.dir))
     }
 
     /// The selected mailbox.
@@ -420,6 +462,15 @@ impl Session {
         }
     }
 
+    /// The selected mailbox, if messages may be removed from it.
+    pub(super) fn removable(&mut self) -> Result<&mut View, Failed> {
+        let view = self.changeable()?;
+        match view.reader {
+            Some(_) => Err(Failed::public()),
+            None => Ok(view),
+        }
+    }
+
     /// How large a mailbox may get.
     pub(super) fn mailbox_size_max(&self) -> Option<u64> {
         self.config().registry.global.return_to_imail.then_some(RETURNABLE_MAILBOX_MAX)
@@ -429,11 +480,17 @@ impl Session {
     pub(super) fn tell_news(&mut self, out: &mut Blocking<'_>, expunges: bool) -> Result<(), Failed> {
         let Some(view) = &mut self.view else { return Ok(()) };
         let open = view.open.clone();
-        let news = open.with(|mailbox| match mailbox.refresh(GLANCE) {
-            Ok(_) => view.update(mailbox, expunges),
-            // The next command that needs the mailbox says what is wrong with it.
-            Err(_) => News::default(),
-        });
+        let at_once = open.glance(|mailbox| view.is_easy(mailbox).then(|| view.update(mailbox, expunges)));
+        let news = match at_once.flatten() {
+            Some(news) => news,
+            None => block_in_place(|| {
+                open.with(|mailbox| match mailbox.refresh(GLANCE) {
+                    Ok(_) => view.update(mailbox, expunges),
+                    // The next command that needs the mailbox says what is wrong with it.
+                    Err(_) => News::default(),
+                })
+            }),
+        };
         self.tell(out, &news)
     }
 
@@ -447,11 +504,6 @@ impl Session {
             None => Ok(()),
         }
     }
-}
-
-/// The name of a mailbox that a client sent.
-pub(super) fn mailbox_name(name: &super::command::WireMailbox) -> Result<MailboxName, Failed> {
-    MailboxName::from_wire(&name.0).map_err(|error| Failed::No("CANNOT", error.to_string()))
 }
 
 /// A command's first line: what of it stands in the log. Literals stand behind it.

@@ -11,8 +11,9 @@
 use super::command::Numbering;
 use super::outcome::Failed;
 use super::reply;
-use super::sequence::SequenceSet;
+use super::sequence::{Numbers, SequenceSet};
 use crate::mailbox::Open;
+use crate::mailbox::public::Reader;
 use layout::limits::KEYWORDS_MAX;
 use layout::mailbox::{FlagChange, Mailbox, MailboxError};
 use layout::mbx::record::{Record, flag};
@@ -33,6 +34,19 @@ const FLAGS: [(u32, &str); 5] = [
     (flag::DRAFT, "\\Draft"),
 ];
 
+/// What a client asked to be told differently (RFC 5161).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enabled {
+    /// IMAP4rev2: nothing is recent, searches are answered by ESEARCH.
+    pub rev2: bool,
+    /// Mailbox names are UTF-8 (RFC 6855; part of IMAP4rev2).
+    pub utf8: bool,
+    /// Change numbers stand beside flags (RFC 7162).
+    pub condstore: bool,
+    /// Removals are told by UID.
+    pub qresync: bool,
+}
+
 /// The selected mailbox as the client knows it.
 pub struct View {
     /// The mailbox.
@@ -41,6 +55,12 @@ pub struct View {
     pub read_only: bool,
     /// The UIDVALIDITY that the client was told.
     pub uidvalidity: u32,
+    /// What the client wants to be told.
+    pub enabled: Enabled,
+    /// What the reader of a public mailbox has seen; `None` in mailboxes of one's own.
+    pub reader: Option<Reader>,
+    /// UIDs of the search result that was kept (RFC 5182).
+    pub saved: Numbers,
     uids: Arc<Vec<u32>>,
     modseq: u64,
     keywords: Vec<String>,
@@ -59,6 +79,8 @@ pub struct Marks {
     pub flags: u32,
     /// Bits of the view's keywords.
     pub keywords: u32,
+    /// Number of its last change.
+    pub modseq: u64,
 }
 
 /// What the client must be told.
@@ -66,8 +88,8 @@ pub struct Marks {
 pub struct News {
     /// The mailbox is another one: the session cannot go on.
     pub lost: bool,
-    /// Numbers for EXPUNGE, in the order of telling: each is the number at its moment.
-    expunged: Vec<u32>,
+    /// Numbers for EXPUNGE, in the order of telling: each is the number at its moment; and the UIDs.
+    expunged: Vec<(u32, u32)>,
     /// The new count of messages.
     exists: Option<usize>,
     keywords: bool,
@@ -76,11 +98,20 @@ pub struct News {
 
 impl View {
     /// The view of a mailbox that was just looked at.
-    pub fn new(open: Arc<Open>, mailbox: &mut Mailbox, read_only: bool) -> View {
+    pub fn new(
+        open: Arc<Open>,
+        mailbox: &mut Mailbox,
+        read_only: bool,
+        enabled: Enabled,
+        reader: Option<Reader>,
+    ) -> View {
         let mut view = View {
             open,
             read_only,
             uidvalidity: mailbox.uidvalidity(),
+            enabled,
+            reader,
+            saved: Numbers::default(),
             uids: mailbox.uids(),
             modseq: mailbox.modseq(),
             keywords: mailbox.keywords().to_vec(),
@@ -105,6 +136,25 @@ impl View {
         &self.keywords
     }
 
+    /// The flags of a message as this client has them.
+    pub fn flags(&self, record: &Record) -> u32 {
+        match &self.reader {
+            Some(reader) if reader.has_seen(record.uid.get()) => record.flags.get() | flag::SEEN,
+            Some(_) => record.flags.get() & !flag::SEEN,
+            None => record.flags.get(),
+        }
+    }
+
+    /// Do messages have change numbers? Not where `\Seen` is kept apart.
+    pub fn has_modseq(&self) -> bool {
+        self.reader.is_none()
+    }
+
+    /// The number of the last change that the client was told of.
+    pub fn modseq(&self) -> u64 {
+        self.modseq
+    }
+
     /// How many messages are recent.
     pub fn recent_count(&self) -> usize {
         let below = |uid: u32| self.uids.partition_point(|known| *known < uid);
@@ -119,7 +169,7 @@ impl View {
 
     /// Makes the messages above `known` that nobody was told of recent ones of this session.
     fn claim(&mut self, mailbox: &mut Mailbox, known: u32) {
-        let before = match self.read_only {
+        let before = match self.read_only || self.reader.is_some() {
             true => mailbox.recent_mark(),
             // Without the lock they stay recent for the next session; too many is better than none.
             false => mailbox.claim_recent(GLANCE).unwrap_or_else(|_| mailbox.recent_mark()),
@@ -130,6 +180,13 @@ impl View {
             Some(range) if range.1.checked_add(1) == Some(first) => range.1 = last,
             _ => self.recent.push((first, last)),
         }
+    }
+
+    /// Can [`View::update`] do without the file's lock? It needs that only to take over the mark of recent messages.
+    pub fn is_easy(&self, mailbox: &mut Mailbox) -> bool {
+        self.read_only
+            || Arc::ptr_eq(&mailbox.uids(), &self.uids)
+            || mailbox.recent_mark() >= mailbox.uid_next().saturating_sub(1)
     }
 
     /// Takes over what changed. Without `expunges` messages that are gone keep their numbers for now.
@@ -150,12 +207,12 @@ impl View {
             self.keywords = mailbox.keywords().to_vec();
             news.keywords = true;
         }
-        if mailbox.modseq() != self.modseq {
+        if mailbox.marked() > self.modseq {
             let known = mailbox.messages().take_while(|record| record.uid.get() <= last);
             let changed = known.filter(|record| record.modseq.get() > self.modseq);
             news.flags = changed.filter_map(|record| self.marks(record)).collect();
-            self.modseq = mailbox.modseq();
         }
+        self.modseq = mailbox.modseq();
         news
     }
 
@@ -164,11 +221,18 @@ impl View {
         let mut rest = current.as_slice();
         let mut gone = 0u32;
         let mut expunged = Vec::new();
-        for (index, uid) in self.uids.iter().enumerate() {
+        // As many UIDs up to the last one are the same UIDs, since none is ever given below another: nothing to compare when
+        // messages were only added.
+        let known = self.uids.len();
+        let only_added = known > 0 && current.get(known - 1) == self.uids.last();
+        if only_added {
+            rest = current.get(known..).unwrap_or_default();
+        }
+        for (index, uid) in self.uids.iter().enumerate().filter(|_| !only_added) {
             match rest {
                 [first, after @ ..] if first == uid => rest = after,
                 _ => {
-                    expunged.push(index as u32 + 1 - gone);
+                    expunged.push((index as u32 + 1 - gone, *uid));
                     gone += 1;
                 }
             }
@@ -194,8 +258,9 @@ impl View {
         Some(Marks {
             number: index as u32 + 1,
             uid,
-            flags: record.flags.get(),
+            flags: self.flags(record),
             keywords: record.keywords.get(),
+            modseq: record.modseq.get(),
         })
     }
 
@@ -209,6 +274,10 @@ impl View {
     ) -> Result<News, MailboxError> {
         mailbox.refresh(patience)?;
         let news = self.update(mailbox, false);
+        if let Some(reader) = &mut self.reader {
+            reader.change(uids, change)?;
+            return Ok(news);
+        }
         let before = mailbox.modseq();
         mailbox.change_flags(uids, change, patience)?;
         // Another program may have changed something in between; then all of it is told again, which harms nobody.
@@ -223,13 +292,12 @@ impl View {
 
     /// The messages that a command names, as ranges of indices into the list of UIDs.
     pub fn select(&self, numbering: Numbering, set: &SequenceSet) -> Result<Vec<Range<usize>>, Failed> {
+        if set.is_saved() {
+            return Ok(self.indices(&self.saved));
+        }
         if numbering == Numbering::Uid {
             let last = self.uids.last().copied().unwrap_or(0);
-            let index = |range: std::ops::RangeInclusive<u32>| {
-                let from = self.uids.partition_point(|uid| uid < range.start());
-                from..self.uids.partition_point(|uid| uid <= range.end())
-            };
-            return Ok(set.resolve(last).ranges().map(index).filter(|range| !range.is_empty()).collect());
+            return Ok(self.indices(&set.resolve(last)));
         }
         let count = u32::try_from(self.count()).unwrap_or(u32::MAX);
         if set.exceeds(count) {
@@ -237,6 +305,15 @@ impl View {
         }
         let index = |range: std::ops::RangeInclusive<u32>| *range.start() as usize - 1..*range.end() as usize;
         Ok(set.resolve(count).ranges().map(index).collect())
+    }
+
+    /// Where in the list of UIDs these are.
+    fn indices(&self, uids: &Numbers) -> Vec<Range<usize>> {
+        let index = |range: std::ops::RangeInclusive<u32>| {
+            let from = self.uids.partition_point(|uid| uid < range.start());
+            from..self.uids.partition_point(|uid| uid <= range.end())
+        };
+        uids.ranges().map(index).filter(|range| !range.is_empty()).collect()
     }
 
     /// The UIDs of indices, as the mailbox takes them. Between two UIDs of the view there is no message that is not in it.
@@ -254,7 +331,9 @@ impl View {
         let names = FLAGS.iter().map(|(_, name)| *name).chain(self.keywords.iter().map(String::as_str));
         let more = (permanent && self.keywords.len() < KEYWORDS_MAX).then_some("\\*");
         out.push(b'(');
-        if !permanent || !self.read_only {
+        if permanent && self.reader.is_some() && !self.read_only {
+            out.extend_from_slice(b"\\Seen");
+        } else if !permanent || !self.read_only {
             write_words(out, names.chain(more));
         }
         out.push(b')');
@@ -263,11 +342,20 @@ impl View {
     /// `FLAGS (...)` of a message.
     pub fn write_marks(&self, out: &mut Vec<u8>, marks: &Marks) {
         let flags = FLAGS.iter().filter(|(bit, _)| marks.flags & bit != 0).map(|(_, name)| *name);
-        let recent = self.is_recent(marks.uid).then_some("\\Recent");
+        let recent = (!self.enabled.rev2 && self.is_recent(marks.uid)).then_some("\\Recent");
         let keywords = self.keywords.iter().enumerate().filter(|(bit, _)| marks.keywords >> bit & 1 != 0);
         out.extend_from_slice(b"FLAGS (");
         write_words(out, flags.chain(recent).chain(keywords.map(|(_, name)| name.as_str())));
         out.push(b')');
+    }
+
+    /// ` MODSEQ (7)`, for clients that want to know.
+    pub fn write_modseq(&self, out: &mut Vec<u8>, modseq: u64) {
+        if self.enabled.condstore && self.has_modseq() {
+            out.extend_from_slice(b" MODSEQ (");
+            reply::number(out, modseq);
+            out.push(b')');
+        }
     }
 
     /// `* 2 FETCH (UID 7 FLAGS (...))`.
@@ -278,13 +366,20 @@ impl View {
         reply::number(out, u64::from(marks.uid));
         out.push(b' ');
         self.write_marks(out, marks);
+        self.write_modseq(out, marks.modseq);
         out.extend_from_slice(b")\r\n");
     }
 
     /// Tells the news.
     pub fn tell(&self, news: &News, out: &mut impl Write) -> io::Result<()> {
         let mut line = Vec::new();
-        for number in &news.expunged {
+        if self.enabled.qresync && !news.expunged.is_empty() {
+            line.extend_from_slice(b"* VANISHED ");
+            Numbers::of_sorted(news.expunged.iter().map(|(_, uid)| *uid)).write(&mut line);
+            line.extend_from_slice(b"\r\n");
+            out.write_all(&line)?;
+        }
+        for (number, _) in news.expunged.iter().filter(|_| !self.enabled.qresync) {
             line.clear();
             line.extend_from_slice(b"* ");
             reply::number(&mut line, u64::from(*number));
@@ -292,7 +387,10 @@ impl View {
             out.write_all(&line)?;
         }
         if let Some(exists) = news.exists {
-            write!(out, "* {exists} EXISTS\r\n* {} RECENT\r\n", self.recent_count())?;
+            write!(out, "* {exists} EXISTS\r\n")?;
+            if !self.enabled.rev2 {
+                write!(out, "* {} RECENT\r\n", self.recent_count())?;
+            }
         }
         if news.keywords {
             line.clear();

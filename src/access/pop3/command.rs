@@ -3,6 +3,8 @@
 //! # Failure
 //! [`CommandError`], with the text of the `-ERR` answer.
 
+use crate::account::challenge::name_and_digest;
+
 /// A command (RFC 1939 §5-7, RFC 2449 §5, RFC 5034 §4). Messages are numbers from 1; larger ones than a mailbox can hold are
 /// [`u32::MAX`], which no message has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Command {
     Auth(Mechanism, Option<Vec<u8>>),
     /// Which mechanisms are there?
     AuthList,
+    /// Name and digest (RFC 1939 §7).
+    Apop(String, [u8; 16]),
     /// What can the server do?
     Capa,
     /// Begin TLS (RFC 2595 §4).
@@ -53,6 +57,8 @@ pub enum Mechanism {
     Plain,
     /// Name and password after one prompt each, as many mail programs still do it.
     Login,
+    /// RFC 2195.
+    CramMd5,
 }
 
 /// Why a line is no command.
@@ -91,6 +97,12 @@ impl Command {
             },
             b"PASS" => Ok(Command::Pass(text(rest))),
             b"AUTH" => auth(rest),
+            b"APOP" => match name_and_digest(rest) {
+                Some((name, digest)) if !name.trim().is_empty() => {
+                    Ok(Command::Apop(name.trim().to_owned(), digest))
+                }
+                _ => Err(Arguments("APOP takes a login name and a digest of 32 hexadecimal digits")),
+            },
             b"STAT" => none(Command::Mail(Mail::Stat)),
             b"LIST" => Ok(Command::Mail(Mail::List(at_most_one(rest)?))),
             b"UIDL" => Ok(Command::Mail(Mail::Uidl(at_most_one(rest)?))),
@@ -122,6 +134,7 @@ fn auth(rest: &[u8]) -> Result<Command, CommandError> {
     let mechanism = match name.to_ascii_uppercase().as_slice() {
         b"PLAIN" => Mechanism::Plain,
         b"LOGIN" => Mechanism::Login,
+        b"CRAM-MD5" => Mechanism::CramMd5,
         _ => return Err(CommandError::Mechanism),
     };
     let initial = words.next().map(<[u8]>::to_vec);
@@ -192,6 +205,11 @@ mod tests {
             ("DELE 3", Ok(Command::Mail(Mail::Dele(3)))),
             ("RSET", Ok(Command::Mail(Mail::Rset))),
             ("NOOP", Ok(Command::Mail(Mail::Noop))),
+            (
+                "APOP mrose c4c9334bac560ecc979e58001b3e22fb",
+                Ok(Command::Apop("mrose".into(), 0xc4c9334bac560ecc979e58001b3e22fbu128.to_be_bytes())),
+            ),
+            ("AUTH cram-md5", Ok(Command::Auth(Mechanism::CramMd5, None))),
             ("CAPA", Ok(Command::Capa)),
             ("STLS", Ok(Command::Stls)),
             ("quit\r\n", Ok(Command::Quit)),
@@ -208,6 +226,9 @@ mod tests {
         for line in [
             "USER",
             "USER ",
+            "APOP mike",
+            "APOP mike c4c9334bac560ecc979e58001b3e22f",
+            "APOP  c4c9334bac560ecc979e58001b3e22fb",
             "STAT 1",
             "LIST x",
             "LIST -1",
@@ -225,7 +246,7 @@ mod tests {
             let outcome = Command::parse(line.as_bytes());
             assert!(matches!(outcome, Err(Arguments(_))), "{line:?} gave {outcome:?}");
         }
-        assert_eq!(Command::parse(b"AUTH CRAM-MD5"), Err(CommandError::Mechanism));
+        assert_eq!(Command::parse(b"AUTH GSSAPI"), Err(CommandError::Mechanism));
     }
 
     proptest! {

@@ -3,31 +3,30 @@
 //! Numbers, sizes and ids stay as they were at login, whatever other sessions and programs do. Contents are read when they are asked for,
 //! by UID: a message that is gone is [`MailboxError::Gone`], never another one's text.
 //!
-//! All functions here block on the disk.
+//! All functions here that read or change the mailbox block on the disk, but [`Maildrop::glance`].
 //!
 //! # Failure
 //! [`MailboxError`].
 //!
 //! # Limits
-//! 16 bytes a message. A message is read as a whole, so it takes its size in memory while it is sent.
+//! 24 bytes a message. Large messages are read in pieces.
 
 use crate::mailbox::Open;
-use layout::disk::{Handle, read_exact_at};
+use layout::disk::Handle;
 use layout::index::journal::Range;
 use layout::lock::PATIENCE;
-use layout::mailbox::{FlagChange, Mailbox, MailboxError, Refreshed, read_content, read_header};
+use layout::mailbox::{Content, FlagChange, Mailbox, MailboxError, Refreshed, read_header};
 use layout::mbx::header::uidl_text;
 use layout::mbx::record::{Record, flag};
-use layout::mbx::view::{self, Reader};
+use layout::mbx::view::Reader;
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a look at the file before a read waits for another program: the state that we know is good enough, every read is checked.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);
-/// How much of a body is read at once when only its first lines are wanted.
-const PIECE: usize = 64 << 10;
+/// Messages up to this size are read without making room for other work first: their bytes are most likely in memory.
+const SMALL: u64 = 64 << 10;
 
 /// A message of the view.
 struct Entry {
@@ -91,7 +90,12 @@ impl Maildrop {
 
     /// The messages that are not marked for removal: index and bytes.
     pub fn sizes(&self) -> impl Iterator<Item = (usize, u64)> {
-        let left = self.entries.iter().enumerate().filter(|(_, entry)| !entry.deleted);
+        self.sizes_from(0)
+    }
+
+    /// The same from an index on.
+    pub fn sizes_from(&self, first: usize) -> impl Iterator<Item = (usize, u64)> {
+        let left = self.entries.iter().enumerate().skip(first).filter(|(_, entry)| !entry.deleted);
         left.map(|(index, entry)| (index, entry.size))
     }
 
@@ -133,35 +137,28 @@ impl Maildrop {
         Ok(count)
     }
 
-    /// A whole message, with CRLF line ends.
-    pub fn content(&self, index: usize) -> Result<Vec<u8>, MailboxError> {
-        self.read(index, |handle, record| read_content(handle, record))
+    /// A message with CRLF line ends, or its header and the first `lines` lines of its body. If another program moves the message at
+    /// that moment, a second look finds it.
+    pub fn content(&self, index: usize, lines: Option<u32>) -> Result<Content, MailboxError> {
+        self.reading(index, |handle, record| Content::open(handle, record, Reader::Pop3, lines))
     }
 
-    /// Header and the first `lines` lines of the body, with CRLF line ends.
-    pub fn top(&self, index: usize, lines: u32) -> Result<Vec<u8>, MailboxError> {
-        self.read(index, |handle, record| read_top(handle, record, lines))
+    /// The same for a small message that can be had without waiting for anybody.
+    pub fn glance(&self, index: usize, lines: Option<u32>) -> Option<Content> {
+        let entry = self.entries.get(index).filter(|entry| entry.size <= SMALL)?;
+        let (handle, record) = self.mailbox.glance(|state| self.find_record(state, entry.uid))?.ok()?;
+        Content::open(handle, &record, Reader::Pop3, lines).ok()
     }
 
-    fn read(
+    fn reading<T>(
         &self,
         index: usize,
-        read: impl Fn(&dyn Handle, &Record) -> Result<Vec<u8>, MailboxError>,
-    ) -> Result<Vec<u8>, MailboxError> {
-        let (record, content) = self.read_stored(index, read)?;
-        Ok(view::serve(&record, content, Reader::Pop3))
-    }
-
-    /// Reads outside of the mailbox's mutex. If another program moves the message at that moment, a second look finds it.
-    fn read_stored(
-        &self,
-        index: usize,
-        read: impl Fn(&dyn Handle, &Record) -> Result<Vec<u8>, MailboxError>,
-    ) -> Result<(Record, Vec<u8>), MailboxError> {
+        read: impl Fn(Arc<dyn Handle>, &Record) -> Result<T, MailboxError>,
+    ) -> Result<T, MailboxError> {
         let uid = self.entries.get(index).ok_or(MailboxError::Gone)?.uid;
-        let look = || match self.locate(uid) {
-            Ok((handle, record)) => Ok((record, read(&*handle, &record)?)),
-            Err(error) => Err(error),
+        let look = || {
+            let (handle, record) = self.locate(uid)?;
+            read(handle, &record)
         };
         match look() {
             Err(MailboxError::Changed) => look(),
@@ -173,12 +170,16 @@ impl Maildrop {
     fn locate(&self, uid: u32) -> Result<(Arc<dyn Handle>, Record), MailboxError> {
         self.mailbox.with(|state| {
             state.refresh(LOOK_PATIENCE)?;
-            if !self.is_same(state) {
-                return Err(MailboxError::Gone);
-            }
-            let record = *state.message(uid).ok_or(MailboxError::Gone)?;
-            Ok((state.reader()?, record))
+            self.find_record(state, uid)
         })
+    }
+
+    fn find_record(&self, state: &mut Mailbox, uid: u32) -> Result<(Arc<dyn Handle>, Record), MailboxError> {
+        if !self.is_same(state) {
+            return Err(MailboxError::Gone);
+        }
+        let record = *state.message(uid).ok_or(MailboxError::Gone)?;
+        Ok((state.reader()?, record))
     }
 
     /// Is it still the mailbox of the view? One that was removed and made anew gives the same UIDs to other messages.
@@ -227,6 +228,16 @@ impl Maildrop {
         }
     }
 
+    /// Is [`Maildrop::prepare_uidl`] still to be called?
+    pub fn needs_uidl(&self) -> bool {
+        self.texts.is_none()
+    }
+
+    /// How many messages the view has, those marked for removal among them.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Reads the ids that only the messages tell, once a session. The text of an `X-UIDL` line counts if no message before has the
     /// same, and if it cannot be taken for an id that we make.
     pub fn prepare_uidl(&mut self) -> Result<(), MailboxError> {
@@ -237,8 +248,8 @@ impl Maildrop {
         let mut texts = HashMap::new();
         let made = format!("{}.", self.uidvalidity);
         for (index, _) in self.entries.iter().enumerate().filter(|(_, entry)| entry.uidl == Uidl::Text) {
-            let text = match self.read_stored(index, read_header) {
-                Ok((_, header)) => uidl_text(&header).map(<[u8]>::to_vec),
+            let text = match self.reading(index, |handle, record| read_header(&*handle, record)) {
+                Ok(header) => uidl_text(&header).map(<[u8]>::to_vec),
                 // It cannot be fetched either.
                 Err(MailboxError::Gone) => None,
                 Err(error) => return Err(error),
@@ -299,37 +310,6 @@ fn ranges(uids: impl Iterator<Item = u32>) -> (usize, Vec<Range>) {
     (count, ranges)
 }
 
-/// Reads as much of a message as its header and `lines` lines of its body need.
-fn read_top(handle: &dyn Handle, record: &Record, lines: u32) -> Result<Vec<u8>, MailboxError> {
-    let mut content = read_header(handle, record)?;
-    let mut lines = lines;
-    while lines > 0 && (content.len() as u64) < record.content_len() {
-        let at = content.len();
-        let wanted = (record.content_len() - at as u64).min(PIECE as u64) as usize;
-        content.resize(at + wanted, 0);
-        read_exact_at(handle, &mut content[at..], record.content() + at as u64).map_err(cut_off)?;
-        if let Some(end) = end_of_line(&content[at..], &mut lines) {
-            content.truncate(at + end);
-        }
-    }
-    Ok(content)
-}
-
-fn cut_off(error: io::Error) -> MailboxError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => MailboxError::Changed,
-        _ => error.into(),
-    }
-}
-
-/// Where the last wanted line ends, if it does; counts `lines` down by those that end here.
-fn end_of_line(piece: &[u8], lines: &mut u32) -> Option<usize> {
-    memchr::memchr_iter(b'\n', piece).find_map(|at| {
-        *lines -= 1;
-        (*lines == 0).then_some(at + 1)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,14 +324,5 @@ mod tests {
         ] {
             assert_eq!(ranges(uids.iter().copied()), (count, expected));
         }
-    }
-
-    #[test]
-    fn lines_are_counted_over_pieces() {
-        let mut lines = 3;
-        assert_eq!(end_of_line(b"a\nb\nc", &mut lines), None);
-        assert_eq!(lines, 1);
-        assert_eq!(end_of_line(b"c\nd\n", &mut lines), Some(2));
-        assert_eq!(lines, 0);
     }
 }

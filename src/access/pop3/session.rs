@@ -8,13 +8,15 @@
 
 use super::command::{Command, CommandError, Mail, Mechanism};
 use super::drop::Maildrop;
-use super::transaction;
-use crate::account::{Account, LoginError, plain_login_allowed, split_login};
+use super::transaction::{self, Dotted, Listing};
+use crate::account::challenge::{challenge, name_and_digest};
+use crate::account::{Account, Accounts, LoginError, plain_login_allowed, split_login};
 use crate::session::Server;
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use layout::logline::{Event, Tag};
+use layout::logline::{Event, Protocol, Tag};
+use layout::mailbox::MailboxError;
 use layout::name::SpoolId;
 use std::io;
 use std::sync::Arc;
@@ -112,6 +114,8 @@ struct Session {
     stopping: watch::Receiver<bool>,
     id: SpoolId,
     state: State,
+    /// What an APOP login must be an answer to, if the greeting offered it.
+    apop: Option<String>,
     failed_logins: u32,
     junk: u32,
 }
@@ -120,9 +124,13 @@ struct Session {
 pub async fn session(server: Arc<Server>, connection: Connection) {
     let (stopping, id) = (server.stopping(), server.connection_id());
     let state = State::Authorization(None);
-    let mut session = Session { server, connection, stopping, id, state, failed_logins: 0, junk: 0 };
+    let mut session =
+        Session { server, connection, stopping, id, state, apop: None, failed_logins: 0, junk: 0 };
+    session.log_tls();
+    session.log_reply();
     session.greet();
     let end = loop {
+        session.log_reply();
         if let Err(end) = session.step().await {
             break end;
         }
@@ -141,7 +149,11 @@ impl Session {
             Some(text) => one_line(text),
             None => format!("X1 NT-POP3 Server {} (IMail 12 1-1)", config.host_name(local)),
         };
-        self.connection.answer(format!("+OK {text}\r\n"));
+        if config.registry.services.enable_apop && Accounts::knows_passwords(&config) {
+            self.apop = challenge(config.host_name(local)).ok();
+        }
+        let challenge = self.apop.as_ref().map_or_else(String::new, |challenge| format!(" {challenge}"));
+        self.connection.answer(format!("+OK {text}{challenge}\r\n"));
     }
 
     /// One command, or all commands on messages that wait.
@@ -151,12 +163,16 @@ impl Session {
             Ok(command) => command,
             Err(error) => return self.refuse_junk(error),
         };
+        if self.connection.keeps_said() {
+            let event = Event::Command(Protocol::Pop3, &String::from_utf8_lossy(&line));
+            self.log(self.connection.peer_ip(), &event);
+        }
         self.junk = 0;
         let authorized = matches!(self.state, State::Transaction(_));
         match command {
             Command::Quit => return Err(self.quit().await),
             Command::Capa => self.capa(),
-            Command::Mail(command) => self.mail(command)?,
+            Command::Mail(command) => self.mail(command).await?,
             _ if authorized => self.connection.answer("-ERR you are logged in already\r\n"),
             Command::Stls => self.start_tls().await?,
             _ if !self.may_log_in() => self.connection.answer(
@@ -170,7 +186,11 @@ impl Session {
                 State::Authorization(Some(name)) => self.log_in(&name, &password)?,
                 _ => self.connection.answer("-ERR USER comes first\r\n"),
             },
-            Command::AuthList => self.connection.answer("+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n"),
+            Command::AuthList => {
+                let list = self.mechanisms().join("\r\n");
+                self.connection.answer(format!("+OK\r\n{list}\r\n.\r\n"));
+            }
+            Command::Apop(name, digest) => self.log_in_by_apop(&name, digest)?,
             Command::Auth(mechanism, initial) => self.auth(mechanism, initial).await?,
         }
         Ok(())
@@ -188,6 +208,7 @@ impl Session {
             self.log(self.connection.peer_ip(), &Event::Note(&format!("TLS failed: {error}")));
             return Err(End::Lost);
         }
+        self.log_tls();
         Ok(())
     }
 
@@ -200,6 +221,14 @@ impl Session {
         Ok(())
     }
 
+    /// The SASL mechanisms that can work here.
+    fn mechanisms(&self) -> &'static [&'static str] {
+        match Accounts::knows_passwords(&self.server.live.now()) {
+            true => &["PLAIN", "LOGIN", "CRAM-MD5"],
+            false => &["PLAIN", "LOGIN"],
+        }
+    }
+
     fn may_log_in(&self) -> bool {
         let from = self.server.live.now().registry.global.plain_login;
         self.connection.is_secure() || plain_login_allowed(from, self.connection.peer_ip())
@@ -207,7 +236,10 @@ impl Session {
 
     /// RFC 2449. Logins are offered only where they are taken.
     fn capa(&mut self) {
-        let logins = if self.may_log_in() { "USER\r\nSASL PLAIN LOGIN\r\n" } else { "" };
+        let logins = match self.may_log_in() {
+            true => format!("USER\r\nSASL {}\r\n", self.mechanisms().join(" ")),
+            false => String::new(),
+        };
         let tls = if self.connection.is_secure() { "" } else { "STLS\r\n" };
         self.connection.answer(format!(
             "+OK\r\nTOP\r\nUIDL\r\n{tls}{logins}PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
@@ -241,20 +273,24 @@ impl Session {
     }
 
     /// Answers a command on messages, and all such commands that wait behind it.
-    fn mail(&mut self, command: Mail) -> Result<(), End> {
+    async fn mail(&mut self, command: Mail) -> Result<(), End> {
         let State::Transaction(login) = &mut self.state else {
             self.connection.answer("-ERR log in first\r\n");
             return Ok(());
         };
         let connection = &mut self.connection;
-        block_in_place(|| {
-            login.answer(command, connection)?;
-            while let Some((command, length)) = waiting_mail(connection.waiting()) {
+        let mut next = Some(command);
+        while let Some(command) = next {
+            login.answer(command, connection).await?;
+            connection.flush_if_large().await?;
+            // Each has its own line in the log, if that is to have them.
+            let waiting = if connection.keeps_said() { None } else { waiting_mail(connection.waiting()) };
+            next = waiting.map(|(command, length)| {
                 connection.skip(length);
-                login.answer(command, connection)?;
-            }
-            Ok(())
-        })
+                command
+            });
+        }
+        Ok(())
     }
 
     /// Asks for SASL responses and logs in (RFC 5034).
@@ -271,11 +307,41 @@ impl Session {
                     None => None,
                 }
             }
+            Mechanism::CramMd5 => return self.cram_md5().await,
         };
         match credentials {
             Some((name, password)) => self.log_in(&name, &password),
             None => self.failed_login("the response was cancelled or is not valid"),
         }
+    }
+
+    async fn cram_md5(&mut self) -> Result<(), End> {
+        let config = self.server.live.now();
+        if !Accounts::knows_passwords(&config) {
+            return self.refuse_junk(CommandError::Mechanism);
+        }
+        let host = config.host_name(self.connection.local_ip());
+        let challenge = challenge(host).map_err(io::Error::other)?;
+        let response = self.response(&challenge, None).await?;
+        match response.and_then(|response| name_and_digest(response.as_bytes())) {
+            Some((name, digest)) => {
+                let (accounts, ends) = (&self.server.accounts, self.connection.ends());
+                let login =
+                    block_in_place(|| accounts.login_cram_md5(ends, &name, challenge.as_bytes(), digest));
+                self.logged_in(&name, login)
+            }
+            None => self.failed_login("the response was cancelled or is not valid"),
+        }
+    }
+
+    fn log_in_by_apop(&mut self, name: &str, digest: [u8; 16]) -> Result<(), End> {
+        let Some(challenge) = &self.apop else {
+            self.connection.answer("-ERR APOP is not offered here\r\n");
+            return Ok(());
+        };
+        let (accounts, ends) = (&self.server.accounts, self.connection.ends());
+        let login = block_in_place(|| accounts.login_apop(ends, name, challenge.as_bytes(), digest));
+        self.logged_in(name, login)
     }
 
     /// The client's response to a prompt; `None` if it is none.
@@ -297,9 +363,14 @@ impl Session {
     }
 
     fn log_in(&mut self, name: &str, password: &str) -> Result<(), End> {
-        let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
         let (server, ends) = (&self.server, self.connection.ends());
-        match block_in_place(|| server.accounts.login(ends, name, password, true)) {
+        let login = block_in_place(|| server.accounts.login(ends, name, password, true));
+        self.logged_in(name, login)
+    }
+
+    fn logged_in(&mut self, name: &str, login: Result<Account, LoginError>) -> Result<(), End> {
+        let (local, peer) = (self.connection.local_ip(), self.connection.peer_ip());
+        match login {
             Ok(account) => {
                 self.log(peer, &Event::Logon { user: account.id.as_str(), domain: &account.domain, peer });
                 self.enter(account);
@@ -345,10 +416,7 @@ impl Session {
         });
         match opened {
             Ok(drop) => {
-                let mut text = Vec::new();
-                // Writing to memory does not fail.
-                let _ = transaction::summary(&drop, &mut text);
-                self.connection.answer(text);
+                transaction::summary(&drop, self.connection.answering());
                 self.state = State::Transaction(Box::new(Login { account, drop, deleted: 0 }));
             }
             Err(error) => {
@@ -390,6 +458,7 @@ impl Session {
     /// Sends what is left, marks what was sent, says goodbye.
     async fn finish(mut self, end: End) {
         self.connection.answer(end.farewell());
+        self.log_reply();
         let flushed = self.connection.flush().await.is_ok() && !matches!(end, End::Lost);
         if let State::Transaction(login) = &mut self.state {
             if flushed {
@@ -405,6 +474,18 @@ impl Session {
         self.connection.close().await;
     }
 
+    /// With Debug Messages, the first line that the last command was answered with.
+    fn log_reply(&mut self) {
+        let debug = self.server.live.now().registry.services.pop3d.debug_messages;
+        let said = self.connection.take_said(debug);
+        said.first().into_iter().for_each(|line| self.log(self.connection.peer_ip(), &Event::Said(line)));
+    }
+
+    fn log_tls(&self) {
+        let peer = self.connection.peer_ip();
+        self.connection.tls().iter().for_each(|text| self.log(peer, &Event::Tls(text)));
+    }
+
     /// A line of the day's log, if the service logs there.
     fn log(&self, address: std::net::IpAddr, event: &Event<'_>) {
         let to = self.server.live.now().registry.services.pop3d.log_to;
@@ -413,8 +494,78 @@ impl Session {
 }
 
 impl Login {
-    fn answer(&mut self, command: Mail, connection: &mut Connection) -> Result<(), End> {
-        transaction::answer(&mut self.drop, command, &mut connection.blocking())?;
+    async fn answer(&mut self, command: Mail, connection: &mut Connection) -> Result<(), End> {
+        if matches!(command, Mail::Uidl(_))
+            && self.drop.needs_uidl()
+            && let Err(error) = block_in_place(|| self.drop.prepare_uidl())
+        {
+            transaction::refuse(&error, connection.answering());
+            return Ok(());
+        }
+        match command {
+            Mail::Retr(number) => self.send(number, None, connection).await,
+            Mail::Top(number, lines) => self.send(number, Some(lines), connection).await,
+            Mail::List(None) => self.list(Listing::Sizes, connection).await,
+            Mail::Uidl(None) => self.list(Listing::Ids, connection).await,
+            command => {
+                transaction::answer(&mut self.drop, command, connection.answering());
+                Ok(())
+            }
+        }
+    }
+
+    async fn list(&self, listing: Listing, connection: &mut Connection) -> Result<(), End> {
+        listing.begin(&self.drop, connection.answering());
+        for first in (0..self.drop.count()).step_by(transaction::LINES) {
+            listing.lines(&self.drop, first, connection.answering());
+            connection.flush_if_large().await?;
+        }
+        connection.answer(".\r\n");
+        Ok(())
+    }
+
+    /// Sends a message, or its begin.
+    async fn send(
+        &mut self,
+        number: u32,
+        lines: Option<u32>,
+        connection: &mut Connection,
+    ) -> Result<(), End> {
+        let Some(index) = self.drop.find(number) else {
+            transaction::refuse(&MailboxError::Gone, connection.answering());
+            return Ok(());
+        };
+        let content = match self.drop.glance(index, lines) {
+            Some(content) => Ok(content),
+            None => block_in_place(|| self.drop.content(index, lines)),
+        };
+        let mut content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                transaction::refuse(&error, connection.answering());
+                return Ok(());
+            }
+        };
+        connection.answer(match lines {
+            None => format!("+OK {} octets\r\n", self.drop.size(index)),
+            Some(_) => "+OK\r\n".to_owned(),
+        });
+        let mut dotted = Dotted::default();
+        loop {
+            let piece = if content.is_ready() {
+                content.next_piece()
+            } else {
+                block_in_place(|| content.next_piece())
+            };
+            // The client was promised the rest: if it cannot be read the connection ends.
+            let Some(piece) = piece.map_err(|_| End::Lost)? else { break };
+            dotted.push(&piece, connection.answering());
+            connection.flush_if_large().await?;
+        }
+        dotted.finish(connection.answering());
+        if lines.is_none() {
+            self.drop.note_answered(index);
+        }
         Ok(())
     }
 }

@@ -50,10 +50,16 @@ impl Fixture {
         })
     }
 
-    async fn client(&self) -> Client {
+    async fn greeted(&self) -> (Client, String) {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut client = Client(BufReader::new(stream));
-        assert_eq!(client.line().await, "+OK X1 NT-POP3 Server example.org (IMail 12 1-1)");
+        let greeting = client.line().await;
+        (client, greeting)
+    }
+
+    async fn client(&self) -> Client {
+        let (client, greeting) = self.greeted().await;
+        assert_eq!(greeting, "+OK X1 NT-POP3 Server example.org (IMail 12 1-1)");
         client
     }
 
@@ -140,7 +146,7 @@ async fn all_commands() {
     );
     assert_eq!(c.text("TOP 1 99999999999").await, ONE);
     c.ok("NOOP").await;
-    assert!(c.text("CAPA").await.contains("SASL PLAIN LOGIN\r\n"));
+    assert!(c.text("CAPA").await.contains("SASL PLAIN LOGIN CRAM-MD5\r\n"));
     assert_eq!(c.ok("DELE 1").await, "+OK message 1 deleted");
     for gone in ["DELE 1", "RETR 1", "TOP 1 0", "LIST 1", "UIDL 1"] {
         assert_eq!(c.err(gone).await, "-ERR no such message");
@@ -294,7 +300,7 @@ async fn sasl() {
     let f = Fixture::new("", MAIL).await;
     let right = STANDARD.encode(format!("\0mike\0{PASSWORD}"));
     let mut c = f.client().await;
-    assert_eq!(c.text("AUTH").await, "PLAIN\r\nLOGIN\r\n");
+    assert_eq!(c.text("AUTH").await, "PLAIN\r\nLOGIN\r\nCRAM-MD5\r\n");
     c.ok(&format!("AUTH PLAIN {right}")).await;
     assert!(c.ok("STAT").await.starts_with("+OK 3 "));
     let mut c = f.client().await;
@@ -308,7 +314,7 @@ async fn sasl() {
     assert_eq!(c.ask(&format!("AUTH LOGIN {}", STANDARD.encode("mike"))).await, "+ UGFzc3dvcmQ6");
     c.ok(&STANDARD.encode(PASSWORD)).await;
     let mut c = f.client().await;
-    c.err("AUTH CRAM-MD5").await;
+    c.err("AUTH GSSAPI").await;
     assert_eq!(c.ask("AUTH PLAIN").await, "+ ");
     c.err("*").await;
     c.err(&format!("AUTH PLAIN {}", STANDARD.encode(format!("ann\0mike\0{PASSWORD}")))).await;
@@ -316,6 +322,40 @@ async fn sasl() {
     c.err("AUTH PLAIN !!!").await;
     assert_eq!(c.err("AUTH PLAIN =").await, "-ERR too many failed logins");
     c.closed().await;
+}
+
+/// The digest of a password in hexadecimal digits.
+fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digests() {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    use md5::{Digest as _, Md5};
+    let f = Fixture::new("[Services\\POP3D32\\Parameters]\r\nEnableApop=dword:00000001\r\n", MAIL).await;
+    for (password, right) in [(PASSWORD, true), ("wrong", false)] {
+        let (mut c, greeting) = f.greeted().await;
+        let challenge = greeting.split_whitespace().last().unwrap();
+        assert!(challenge.starts_with('<') && challenge.ends_with("@example.org>"), "{greeting}");
+        let digest = hexadecimal(Md5::digest(format!("{challenge}{password}")));
+        let answer = c.ask(&format!("APOP mike {digest}")).await;
+        assert_eq!(answer.starts_with("+OK"), right, "{answer}");
+
+        let mut c = f.greeted().await.0;
+        let challenge = c.ask("AUTH CRAM-MD5").await;
+        let challenge = STANDARD.decode(challenge.trim_start_matches("+ ")).unwrap();
+        let mut mac = Hmac::<Md5>::new_from_slice(password.as_bytes()).unwrap();
+        mac.update(&challenge);
+        let digest = hexadecimal(mac.finalize().into_bytes());
+        let answer = c.ask(&STANDARD.encode(format!("mike {digest}"))).await;
+        assert_eq!(answer.starts_with("+OK"), right, "{answer}");
+    }
+    // Without the setting there is nothing to answer to.
+    let f = Fixture::new("", MAIL).await;
+    let (mut c, greeting) = f.greeted().await;
+    assert!(!greeting.contains('<'), "{greeting}");
+    c.err("APOP mike c4c9334bac560ecc979e58001b3e22fb").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

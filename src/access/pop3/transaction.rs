@@ -1,137 +1,134 @@
 //! The TRANSACTION state: answers about the messages of a maildrop (RFC 1939 §5, §7).
 //!
 //! # Failure
-//! What is wrong with the mailbox becomes an `-ERR` line; an error is the connection's.
+//! What is wrong with the mailbox becomes an `-ERR` line.
 
 use super::command::Mail;
 use super::drop::Maildrop;
 use layout::mailbox::MailboxError;
-use std::io::{self, Write};
+use std::fmt;
+use std::io::Write as _;
 
-/// How much is given to the connection at once, so that a large message is not held there a second time.
-const PIECE: usize = 64 << 10;
+/// How many messages are listed at once.
+pub const LINES: usize = 4096;
 
-/// Answers a command.
-pub fn answer(drop: &mut Maildrop, command: Mail, out: &mut impl Write) -> io::Result<()> {
+/// Answers a command that needs no more than the view. Lists and contents are sent in pieces: [`Listing`], [`Dotted`].
+pub fn answer(drop: &mut Maildrop, command: Mail, out: &mut Vec<u8>) {
     match command {
         Mail::Stat => {
             let (count, bytes) = drop.totals();
-            write!(out, "+OK {count} {bytes}\r\n")
+            line(out, format_args!("+OK {count} {bytes}\r\n"));
         }
-        Mail::List(None) => list(drop, out),
         Mail::List(Some(number)) => match drop.find(number) {
-            Some(index) => write!(out, "+OK {number} {}\r\n", drop.size(index)),
+            Some(index) => line(out, format_args!("+OK {number} {}\r\n", drop.size(index))),
             None => refuse(&MailboxError::Gone, out),
         },
-        Mail::Uidl(which) => match drop.prepare_uidl() {
-            Ok(()) => uidl(drop, which, out),
-            Err(error) => refuse(&error, out),
-        },
-        Mail::Retr(number) => retr(drop, number, out),
-        Mail::Top(number, lines) => match content(drop, number, |drop, index| drop.top(index, lines)) {
-            Ok((_, text)) => {
-                out.write_all(b"+OK\r\n")?;
-                multi_line(&text, out)
+        Mail::Uidl(Some(number)) => match drop.find(number) {
+            Some(index) => {
+                out.extend_from_slice(b"+OK ");
+                uidl_line(drop, index, out);
             }
-            Err(error) => refuse(&error, out),
+            None => refuse(&MailboxError::Gone, out),
         },
         Mail::Dele(number) => match drop.find(number) {
             Some(index) => {
                 drop.delete(index);
-                write!(out, "+OK message {number} deleted\r\n")
+                line(out, format_args!("+OK message {number} deleted\r\n"));
             }
             None => refuse(&MailboxError::Gone, out),
         },
         Mail::Rset => {
             drop.reset();
-            summary(drop, out)
+            summary(drop, out);
         }
-        Mail::Noop => out.write_all(b"+OK\r\n"),
+        Mail::List(None) | Mail::Uidl(None) | Mail::Retr(_) | Mail::Top(..) | Mail::Noop => {
+            out.extend_from_slice(b"+OK\r\n");
+        }
     }
 }
 
 /// What is in the maildrop, as the answer to a login.
-pub fn summary(drop: &Maildrop, out: &mut impl Write) -> io::Result<()> {
+pub fn summary(drop: &Maildrop, out: &mut Vec<u8>) {
     let (count, bytes) = drop.totals();
-    write!(out, "+OK {count} messages ({bytes} octets)\r\n")
+    line(out, format_args!("+OK {count} messages ({bytes} octets)\r\n"));
 }
 
-fn list(drop: &Maildrop, out: &mut impl Write) -> io::Result<()> {
-    summary(drop, out)?;
-    for (index, size) in drop.sizes() {
-        write!(out, "{} {size}\r\n", index + 1)?;
-    }
-    out.write_all(b".\r\n")
+fn line(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // Writing to memory does not fail.
+    let _ = out.write_fmt(text);
 }
 
-fn uidl(drop: &Maildrop, which: Option<u32>, out: &mut impl Write) -> io::Result<()> {
-    if let Some(number) = which {
-        return match drop.find(number) {
-            Some(index) => {
-                out.write_all(b"+OK ")?;
-                uidl_line(drop, index, out)
-            }
-            None => refuse(&MailboxError::Gone, out),
-        };
-    }
-    out.write_all(b"+OK\r\n")?;
-    drop.sizes().try_for_each(|(index, _)| uidl_line(drop, index, out))?;
-    out.write_all(b".\r\n")
+/// Which list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// LIST.
+    Sizes,
+    /// UIDL.
+    Ids,
 }
 
-fn uidl_line(drop: &Maildrop, index: usize, out: &mut impl Write) -> io::Result<()> {
-    write!(out, "{} ", index + 1)?;
-    out.write_all(&drop.uidl(index))?;
-    out.write_all(b"\r\n")
-}
-
-fn retr(drop: &mut Maildrop, number: u32, out: &mut impl Write) -> io::Result<()> {
-    match content(drop, number, Maildrop::content) {
-        Ok((index, text)) => {
-            write!(out, "+OK {} octets\r\n", text.len())?;
-            multi_line(&text, out)?;
-            drop.note_answered(index);
-            Ok(())
+impl Listing {
+    /// The status line.
+    pub fn begin(self, drop: &Maildrop, out: &mut Vec<u8>) {
+        match self {
+            Listing::Sizes => summary(drop, out),
+            Listing::Ids => out.extend_from_slice(b"+OK\r\n"),
         }
-        Err(error) => refuse(&error, out),
+    }
+
+    /// The lines of at most [`LINES`] messages from an index on.
+    pub fn lines(self, drop: &Maildrop, first: usize, out: &mut Vec<u8>) {
+        for (index, size) in drop.sizes_from(first).take_while(|(index, _)| *index < first + LINES) {
+            match self {
+                Listing::Sizes => line(out, format_args!("{} {size}\r\n", index + 1)),
+                Listing::Ids => uidl_line(drop, index, out),
+            }
+        }
     }
 }
 
-fn content(
-    drop: &Maildrop,
-    number: u32,
-    read: impl FnOnce(&Maildrop, usize) -> Result<Vec<u8>, MailboxError>,
-) -> Result<(usize, Vec<u8>), MailboxError> {
-    let index = drop.find(number).ok_or(MailboxError::Gone)?;
-    Ok((index, read(drop, index)?))
+fn uidl_line(drop: &Maildrop, index: usize, out: &mut Vec<u8>) {
+    line(out, format_args!("{} ", index + 1));
+    out.extend_from_slice(&drop.uidl(index));
+    out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the text of a multi-line answer: a dot more where a line begins with one, and the line with the dot alone at the end
+/// The text of a multi-line answer: a dot more where a line begins with one, and the line with the dot alone at the end
 /// (RFC 1939 §3).
-fn multi_line(text: &[u8], out: &mut impl Write) -> io::Result<()> {
-    let mut begin = 0;
-    if text.starts_with(b".") {
-        out.write_all(b".")?;
-    }
-    for at in memchr::memmem::find_iter(text, b"\n.") {
-        in_pieces(&text[begin..=at], out)?;
-        out.write_all(b".")?;
-        begin = at + 1;
-    }
-    in_pieces(&text[begin..], out)?;
-    // The last line of a file that somebody cut.
-    if !text.is_empty() && !text.ends_with(b"\n") {
-        out.write_all(b"\r\n")?;
-    }
-    out.write_all(b".\r\n")
+#[derive(Default)]
+pub struct Dotted {
+    /// The last byte that was written.
+    last: Option<u8>,
 }
 
-fn in_pieces(bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
-    bytes.chunks(PIECE).try_for_each(|piece| out.write_all(piece))
+impl Dotted {
+    /// Adds the next piece of the text.
+    pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        if text.starts_with(b".") && self.last.is_none_or(|last| last == b'\n') {
+            out.push(b'.');
+        }
+        let mut begin = 0;
+        for at in memchr::memmem::find_iter(text, b"\n.") {
+            out.extend_from_slice(text.get(begin..=at).unwrap_or_default());
+            out.push(b'.');
+            begin = at + 1;
+        }
+        out.extend_from_slice(text.get(begin..).unwrap_or_default());
+        self.last = text.last().copied().or(self.last);
+    }
+
+    /// Ends the answer. The last line of a file that somebody cut gets its line end.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        if self.last.is_some_and(|last| last != b'\n') {
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b".\r\n");
+    }
 }
 
-fn refuse(error: &MailboxError, out: &mut impl Write) -> io::Result<()> {
-    write!(out, "-ERR {}\r\n", reason(error))
+/// Writes the refusal.
+pub fn refuse(error: &MailboxError, out: &mut Vec<u8>) {
+    line(out, format_args!("-ERR {}\r\n", reason(error)));
 }
 
 /// What a client is told, with a code of RFC 2449 §8 or RFC 3206 where one fits. Admins read the details in the server's own messages.
@@ -157,7 +154,10 @@ mod tests {
 
     fn written(text: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        multi_line(text, &mut out).unwrap();
+        let mut dotted = Dotted::default();
+        // In pieces of two, so that every border is met.
+        text.chunks(2).for_each(|piece| dotted.push(piece, &mut out));
+        dotted.finish(&mut out);
         out
     }
 

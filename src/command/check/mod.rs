@@ -11,8 +11,9 @@ mod tree;
 mod user;
 
 use super::survey::{Totals, Tree, human};
-use super::{CommandError, DataDirectory, Outcome, local_addresses, print};
+use super::{CommandError, DataDirectory, Outcome, print};
 use crate::config::Config;
+use crate::session::network::own_addresses;
 use clap::Args;
 use layout::mailbox::MailboxError;
 use layout::path::TreePath;
@@ -48,7 +49,7 @@ impl Check {
             return Ok(Outcome::Done);
         }
         let mut report = Report::default();
-        registry::check(&root, &config.registry, &loaded.complaints, &local_addresses(), &mut report);
+        registry::check(&root, &config.registry, &loaded.complaints, &own_addresses(), &mut report);
         tree::check(&tree, &mut report);
         addresses::check(&tree, &mut report);
         spool::check(&root, &mut report);

@@ -1,23 +1,24 @@
-//! One try of one item: who gets the message, what came of it, who is told, what is left.
+//! One try of one item: who gets the message, what came of it, what is left; [`super::tell`] tells the sender.
 
+use super::tell::Told;
 use super::{Cause, wait};
 use crate::config::Config;
-use crate::transport::bounce::{self, Failure};
+use crate::transport::bounce::{Action, Failure};
 use crate::transport::incoming::MEMORY_MAX;
-use crate::transport::remote::client::{Mail, Problem, Stage};
-use crate::transport::remote::{Attempt, domain_of};
+use crate::transport::program::{self, Ended};
+use crate::transport::remote::client::{Mail, Problem, Stage, To};
+use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, key, windows_path};
+use crate::transport::{Inner, Letter, Placed, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
-use layout::registry::model::BounceFormat;
-use layout::spool::id::{ItemName, Origin as Kind, Role};
-use layout::spool::qfile::{Envelope, Fields, Recipient};
-use layout::spool::store::{Body, Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError};
+use layout::spool::dsn::MessageDsn;
+use layout::spool::id::{ItemName, Origin, Role};
+use layout::spool::qfile::{Envelope, Recipient};
+use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,36 +35,51 @@ const EDITS_MAX: usize = 3;
 pub(super) enum Rest {
     /// It waits, with this stamp.
     Until(Stamp, Instant),
+    /// The same, but its D file is missing.
+    Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
 }
 
 /// What came of one address in the envelope.
 #[derive(Clone, Debug, Default)]
-struct Verdict {
+pub(super) struct Verdict {
     /// Who is left of those that the address stands for, as addresses.
-    left: Vec<String>,
-    failures: Vec<Failure>,
+    pub(super) left: Vec<String>,
+    pub(super) failures: Vec<Failure>,
+    /// Who has the message, if the next server does not tell the sender itself.
+    pub(super) arrived: Vec<(String, Action)>,
 }
+
+/// The address in the envelope, and the one elsewhere that it leads to.
+type Onward = (String, To);
 
 /// All verdicts of a pass, by the address in the envelope.
 type Verdicts = HashMap<String, Verdict>;
 
 /// What is known of the item while it is tried.
-struct Pass<'a> {
-    inner: &'a Arc<Inner>,
-    config: &'a Arc<Config>,
-    id: SpoolId,
-    host: String,
-    sender: String,
-    source: Source,
+pub(super) struct Pass<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) config: &'a Arc<Config>,
+    pub(super) id: SpoolId,
+    pub(super) host: String,
+    pub(super) sender: String,
+    /// What the sender wants to be told.
+    pub(super) dsn: MessageDsn,
+    /// Did the client say SMTPUTF8?
+    pub(super) utf8: bool,
+    pub(super) source: Source,
+    /// How long the message has been in the spool.
+    pub(super) waited: Duration,
     /// The number of this try.
     tries: u32,
     asked: bool,
-    verdicts: Verdicts,
+    /// Did a user's settings send this message on?
+    forwarded: bool,
+    pub(super) verdicts: Verdicts,
     /// Was anything really tried?
-    tried: bool,
-    /// Did another server get a message?
+    pub(super) tried: bool,
+    /// Did another server, a program, or another item of the spool get the message?
     sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
@@ -76,6 +92,8 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
         Err(SpoolError::Busy(_) | SpoolError::Gone(_)) => Rest::Ended,
         Err(error) => {
             tracing::warn!(%error, item = %name, "an item of the spool could not be worked on");
+            let text = format!("{name} could not be worked on: {error}");
+            inner.log(&inner.live.now(), Tag::Smtp, name.id(), None, &Event::Note(&text));
             let stamp = inner.live.now().root().disk().stat(&inner.store.path(Role::Queued, name));
             stamp.map_or(Rest::Ended, |(stamp, _)| Rest::Until(stamp, Instant::now() + ODD_FOR))
         }
@@ -85,36 +103,44 @@ pub(super) async fn work(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> R
 async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Rest, SpoolError> {
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
+    if cause == Cause::Found
+        && let Some(rest) = tokio::task::block_in_place(|| not_yet(inner, &config, name))?
+    {
+        return Ok(rest);
+    }
     let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
-    let Taken { claim, stamp, loaded, source } = taken;
+    let Taken { claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
         tokio::task::block_in_place(|| claim.finish())?;
+        let why = if source.is_none() { "its message is missing" } else { "it has no recipients" };
+        let text = format!("removed {name} from the spool: {why}");
+        inner.log(&config, Tag::Smtp, name.id(), None, &Event::Note(&text));
         return Ok(Rest::Ended);
     }
-    let age = Duration::from_nanos(now.saturating_sub(loaded.since).max(0) as u64);
-    let Some(source) = source else { return until(LONE_ENVELOPE_MAX.saturating_sub(age)) };
+    let age = age(now, loaded.since);
+    let Some(source) = source else {
+        return Ok(Rest::Lone(stamp, Instant::now() + LONE_ENVELOPE_MAX.saturating_sub(age)));
+    };
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }
     let envelope = loaded.envelope;
     let before = envelope.tries();
-    if let (Cause::Found, Some(tries)) = (cause, before) {
-        let left = wait(settings, tries).saturating_sub(age);
-        if !left.is_zero() {
-            return until(left);
-        }
-    }
     let mut pass = Pass {
         inner,
         config: &config,
         id: name.id(),
         host: envelope.host().filter(|host| !host.is_empty()).unwrap_or_else(|| primary(&config)),
         sender: envelope.sender(),
+        dsn: envelope.dsn(),
+        utf8: envelope.is_utf8(),
         source,
+        waited,
         tries: before.unwrap_or(0).saturating_add(1),
         asked: cause == Cause::Asked,
+        forwarded: name.extension().eq_ignore_ascii_case(Origin::Forward.extension()),
         verdicts: Verdicts::new(),
         tried: false,
         sent: false,
@@ -122,6 +148,10 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
+    let count = envelope.recipients().len();
+    inner.explain(&config, name.id(), || {
+        format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
+    });
     pass.deliver(&envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
     if matches!(status, Status::Requeued) && pass.tried {
@@ -129,8 +159,37 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         let event = Event::Requeuing { queue: &queue, tries: pass.tries, tries_max };
         inner.log(&config, Tag::Smtp, name.id(), None, &event);
     }
+    if let Rest::Until(_, due) = rest {
+        explain_pause(inner, &config, name.id(), due.saturating_duration_since(Instant::now()));
+    }
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Finished { queue: &queue, status });
     Ok(rest)
+}
+
+/// Does an item that was there when we started rest on? There may be very many of these, so no claim is made to find out.
+fn not_yet(inner: &Inner, config: &Config, name: &ItemName) -> Result<Option<Rest>, SpoolError> {
+    let (envelope, stamp) = inner.store.envelope(name)?;
+    let Some(tries) = envelope.tries() else { return Ok(None) };
+    let age = age(config.root().disk().now(), resting_since(&stamp));
+    let left = wait(&config.registry.services.smtp, tries).saturating_sub(age);
+    if left.is_zero() {
+        return Ok(None);
+    }
+    explain_pause(inner, config, name.id(), left);
+    Ok(Some(Rest::Until(stamp, Instant::now() + left)))
+}
+
+fn age(now: i64, since: i64) -> Duration {
+    Duration::from_nanos(now.saturating_sub(since).max(0) as u64)
+}
+
+/// With Verbose Logging, when an item is tried next.
+fn explain_pause(inner: &Inner, config: &Config, id: SpoolId, pause: Duration) {
+    inner.explain(config, id, || {
+        // An item that is kept until somebody touches it waits for years.
+        let due = chrono::Duration::from_std(pause).ok().map(|pause| chrono::Local::now() + pause);
+        due.map_or_else(String::new, |due| format!("next try {}", due.format("%Y-%m-%d %H:%M:%S")))
+    });
 }
 
 /// An item in our hands.
@@ -141,6 +200,8 @@ struct Taken {
     loaded: Loaded,
     /// Its message; a small one is in memory.
     source: Option<Source>,
+    /// How long it has been in the spool: the age of the D file, which nobody writes again.
+    waited: Duration,
 }
 
 fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolError> {
@@ -153,15 +214,18 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
         }
         other => other.clone(),
     };
-    Ok(Taken { claim, stamp, loaded, source })
+    let (disk, data) = (config.root().disk(), inner.store.path(Role::Data, name));
+    let age = disk.stat(&data).map_or(0, |(stamp, _)| disk.now().saturating_sub(stamp.modified));
+    let waited = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
+    Ok(Taken { claim, stamp, loaded, source, waited })
 }
 
 impl Pass<'_> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
-        let trusted = envelope.auth_user().is_some();
-        // By domain: the address in the envelope, and the one the mail goes to.
-        let mut elsewhere: HashMap<String, Vec<(String, String)>> = HashMap::new();
+        let trusted = envelope.auth_user().is_some() || self.forwarded;
+        let too_large = outbound_size(self.config, envelope, self.source.len());
+        let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
         let mut seen = HashSet::new();
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
@@ -178,12 +242,24 @@ impl Pass<'_> {
                     continue;
                 }
             };
-            self.verdicts.entry(address.clone()).or_default().left.extend(routed.waiting.clone());
-            for target in routed.remote {
-                let domain = domain_of(&target).to_ascii_lowercase();
+            self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
+            self.verdicts.entry(address.clone()).or_default();
+            for target in routed.waiting {
                 if seen.insert(target.to_lowercase()) {
-                    elsewhere.entry(domain).or_default().push((address.clone(), target));
+                    self.run_program(&address, target).await;
                 }
+            }
+            for target in routed.remote {
+                if !seen.insert(target.to_lowercase()) {
+                    continue;
+                }
+                if let Some(why) = &too_large {
+                    self.verdicts.entry(address.clone()).or_default().failures.push(refused(&target, why));
+                    continue;
+                }
+                let to = To { address: target, dsn: recipient.dsn.clone() };
+                let domain = domain_of(&to.address).to_ascii_lowercase();
+                elsewhere.entry(domain).or_default().push((address.clone(), to));
             }
             let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
             self.store(&recipient, mailboxes).await;
@@ -212,39 +288,95 @@ impl Pass<'_> {
             return;
         }
         let shown = recipient.original.clone().unwrap_or_else(|| recipient.address.clone());
-        let Pass { inner, config, id, sender, source, .. } = self;
-        let copies = tokio::task::block_in_place(|| {
-            let copy = |target: &MailboxTarget| {
-                let message = inner.message(sender, source, &shown, *id);
-                inner.submit(config, target, message, &shown, *id)
-            };
-            mailboxes.iter().map(copy).collect()
-        });
         let (single, address) = (mailboxes.len() == 1, &recipient.address);
-        let left = inner.finish_copies(config, *id, sender, source.len(), copies).await;
-        self.tried = true;
-        let tries_max = self.config.registry.services.smtp.max_tries;
-        let verdict = self.verdicts.entry(address.clone()).or_default();
-        for waiting in left {
-            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-            let target = if single { address.clone() } else { waiting.address };
-            match self.tries >= tries_max {
-                true => verdict.failures.push(Failure::tries_used_up(&target, tries_max)),
-                false => verdict.left.push(target),
+        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+        let name = |own: String| if single { address.clone() } else { own };
+        let Pass { inner, config, id, sender, source, .. } = self;
+        let letter = Letter { sender, recipient: &shown, id: *id, source, sent_on: self.forwarded };
+        let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
+        tokio::task::block_in_place(|| {
+            for target in &mailboxes {
+                match inner.place(config, target, letter) {
+                    Placed::UnderWay(copy) => copies.push(copy),
+                    Placed::SentOn => sent_on = true,
+                    Placed::PutOff(waiting) => left.push(waiting),
+                    Placed::Full => full.push(name(mailbox_address(config, target))),
+                }
             }
+        });
+        left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
+        self.tried = true;
+        self.sent |= sent_on;
+        if left.is_empty() && full.is_empty() {
+            self.delivered(address);
+        }
+        self.failed(address, full.iter().map(|target| Failure::mailbox_full(target)));
+        for waiting in left {
+            self.left(address, name(waiting.address));
         }
     }
 
+    /// Gives the message to the program behind an alias. One that is not allowed is none of the message's tries: it waits until the
+    /// administrator allows it, however long that takes.
+    async fn run_program(&mut self, address: &str, target: String) {
+        let ended = match program::program_of(self.config, &target) {
+            Some(program) => {
+                let Pass { inner, config, source, .. } = self;
+                let time_max = inner.program_time_max;
+                program::run(config, &inner.store, &inner.ids, &program, source, time_max).await
+            }
+            None => Ended::NotAllowed("this alias leads to a program no more".to_owned()),
+        };
+        self.tried |= !matches!(ended, Ended::NotAllowed(_));
+        let (Ended::NotAllowed(why) | Ended::TryAgain(why) | Ended::Failed(why)) = &ended else {
+            self.sent = true;
+            self.delivered(address);
+            let (host, bytes) = (domain_of(&target), self.source.len());
+            let delivery = Delivery { host, recipient: &target, count: 1, sender: &self.sender, bytes };
+            return self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::LocalDelivery(delivery));
+        };
+        self.note(&target, why);
+        match ended {
+            Ended::Delivered => {}
+            Ended::NotAllowed(_) => self.verdicts.entry(address.to_owned()).or_default().left.push(target),
+            Ended::TryAgain(_) => self.left(address, target),
+            Ended::Failed(_) => self.failed(address, [Failure::undeliverable(&target)]),
+        }
+    }
+
+    /// The message is where the address leads, here.
+    fn delivered(&mut self, address: &str) {
+        let verdict = self.verdicts.entry(address.to_owned()).or_default();
+        verdict.arrived.push((address.to_owned(), Action::Delivered));
+    }
+
+    /// One of those that an address stands for waits for the next try, if there is one.
+    fn left(&mut self, address: &str, target: String) {
+        let tries_max = self.config.registry.services.smtp.max_tries;
+        match self.tries >= tries_max {
+            true => self.failed(address, [Failure::tries_used_up(&target, tries_max)]),
+            false => self.verdicts.entry(address.to_owned()).or_default().left.push(target),
+        }
+    }
+
+    fn failed(&mut self, address: &str, failures: impl IntoIterator<Item = Failure>) {
+        self.verdicts.entry(address.to_owned()).or_default().failures.extend(failures);
+    }
+
     /// Sends the message to several domains at a time.
-    async fn send(&mut self, domains: Vec<(String, Vec<(String, String)>)>) {
+    async fn send(&mut self, domains: Vec<(String, Vec<Onward>)>) {
         let mut tasks = tokio::task::JoinSet::new();
         for (domain, pairs) in domains {
             let (inner, config, source) = (self.inner.clone(), self.config.clone(), self.source.clone());
-            let (host, sender, asked) = (self.host.clone(), self.sender.clone(), self.asked);
+            let (host, sender, force) = (self.host.clone(), self.sender.clone(), self.asked);
+            let (tries, dialogue) = (self.tries - 1, inner.dialogue(&config, self.id));
+            let (dsn, utf8) = (self.dsn.clone(), self.utf8);
             tasks.spawn(async move {
-                let recipients: Vec<String> = pairs.iter().map(|(_, target)| target.clone()).collect();
-                let mail = Mail { sender: &sender, recipients: &recipients, source: &source };
-                let attempt = inner.remote.deliver(&config, &host, mail, &domain, asked).await;
+                let recipients: Vec<To> = pairs.iter().map(|(_, to)| to.clone()).collect();
+                let mail =
+                    Mail { sender: &sender, recipients: &recipients, dsn: &dsn, utf8, source: &source };
+                let job = Job { config: &config, name: &host, domain: &domain, mail, tries, force, dialogue };
+                let attempt = inner.remote.deliver(&job).await;
                 (domain, pairs, attempt)
             });
         }
@@ -264,12 +396,15 @@ impl Pass<'_> {
     }
 
     /// Takes down what came of one domain.
-    fn sent_to(&mut self, domain: &str, pairs: Vec<(String, String)>, attempt: Attempt) {
+    fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
+                self.inner.explain(self.config, self.id, || {
+                    format!("{domain} is not tried now: it did not answer a short while ago, or it is busy with others")
+                });
                 self.not_before = Some(self.not_before.map_or(until, |before| before.min(until)));
-                for (address, target) in pairs {
-                    self.verdicts.entry(address).or_default().left.push(target);
+                for (address, to) in pairs {
+                    self.verdicts.entry(address).or_default().left.push(to.address);
                 }
                 return;
             }
@@ -277,7 +412,7 @@ impl Pass<'_> {
         };
         self.tried = true;
         let delivered: Vec<&String> =
-            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, target), _)| target).collect();
+            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, to), _)| &to.address).collect();
         if let Some(first) = delivered.first() {
             self.sent = true;
             let (count, bytes) = (delivered.len(), self.source.len());
@@ -285,8 +420,17 @@ impl Pass<'_> {
             self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::RemoteDelivery(delivery));
         }
         let tries_max = self.config.registry.services.smtp.max_tries;
-        for ((address, target), outcome) in pairs.into_iter().zip(outcomes) {
-            let Err(problem) = outcome else { continue };
+        for ((address, To { address: target, .. }), outcome) in pairs.into_iter().zip(outcomes) {
+            let problem = match outcome {
+                // The next server tells the sender.
+                Ok(taken) if taken.dsn => continue,
+                Ok(_) => {
+                    let verdict = self.verdicts.entry(address).or_default();
+                    verdict.arrived.push((target, Action::Relayed));
+                    continue;
+                }
+                Err(problem) => problem,
+            };
             self.log_problem(&target, &problem);
             let verdict = self.verdicts.entry(address).or_default();
             match failure(&target, &problem, self.tries, tries_max) {
@@ -297,7 +441,11 @@ impl Pass<'_> {
     }
 
     fn log_problem(&self, target: &str, problem: &Problem) {
-        let text = format!("{target}: {}", problem.lines.join(" / "));
+        self.note(target, &problem.lines.join(" / "));
+    }
+
+    fn note(&self, target: &str, why: &str) {
+        let text = format!("{target}: {why}");
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
 
@@ -310,8 +458,13 @@ impl Pass<'_> {
     ) -> Result<(Status, Rest), SpoolError> {
         let settings = &self.config.registry.services.smtp;
         let bounced = self.bounce(&envelope)?;
+        self.tell_success(&envelope);
+        let delay_told = self.tell_delay(&envelope);
         let kept = bounced == Told::Nobody;
         for edit in 0.. {
+            if delay_told {
+                envelope.set_delay_told(|_, recipient| self.waits(recipient));
+            }
             self.apply(&mut envelope, kept);
             if self.tried {
                 envelope.set_tries(self.tries);
@@ -328,7 +481,7 @@ impl Pass<'_> {
                     done => done?,
                 }
                 if self.sent || bounced == Told::Sender {
-                    self.config.root().disk().sync_dir(self.inner.store.dir())?;
+                    self.inner.spooler.removed()?;
                 }
                 let status = if bounced == Told::Sender { Status::Bounced } else { Status::Done };
                 return Ok((status, Rest::Ended));
@@ -368,85 +521,36 @@ impl Pass<'_> {
                 address: address.clone(),
                 original: original.clone(),
                 ruled: recipient.ruled,
+                dsn: recipient.dsn.clone(),
             }));
             false
         });
         add.iter().for_each(|recipient| envelope.add_recipient(recipient));
     }
-
-    /// Tells the sender of those who were given up; the postmaster, if there is no sender; then root.
-    fn bounce(&mut self, envelope: &Envelope) -> io::Result<Told> {
-        let failures: Vec<Failure> =
-            self.verdicts.values().flat_map(|verdict| verdict.failures.clone()).collect();
-        if failures.is_empty() {
-            return Ok(Told::NoNeed);
-        }
-        for failure in &failures {
-            let event = Event::Undeliverable { recipient: &failure.recipient, reason: &failure.reason };
-            self.inner.log(self.config, Tag::Smtp, self.id, None, &event);
-        }
-        let named: Vec<String> = envelope
-            .recipients()
-            .into_iter()
-            .filter(|recipient| self.verdicts.get(&recipient.address).is_some_and(|v| !v.failures.is_empty()))
-            .flat_map(|recipient| [Some(recipient.address), recipient.original])
-            .flatten()
-            .collect();
-        let Some(reader) = reader(&self.sender, &self.host, &named) else {
-            let text = "nobody can be told that this mail was not delivered: it stays in the spool";
-            self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Note(text));
-            return Ok(Told::Nobody);
-        };
-        self.commit_bounce(&reader, &failures)?;
-        Ok(Told::Sender)
-    }
-
-    fn commit_bounce(&self, reader: &str, failures: &[Failure]) -> io::Result<()> {
-        let Pass { inner, config, host, source, .. } = self;
-        let id = inner.ids.own()?;
-        let name = ItemName::new(id, Kind::Bounce);
-        let now = chrono::Local::now();
-        let number = id.connection();
-        let build = match config.registry.services.smtp.bounce_format {
-            BounceFormat::IMail => bounce::build,
-            BounceFormat::Report => bounce::report,
-        };
-        let message = build(host, reader, failures, source, now, number)?;
-        let fields = Fields {
-            data: windows_path(config, &name.file(Role::Data)),
-            host: host.clone(),
-            recipients: vec![Recipient::new(reader)],
-            ..Fields::default()
-        };
-        let body = Body::Copy(Source::Bytes(message.into()));
-        let prepared = inner.store.prepare(&name, body, &Envelope::new(&fields))?;
-        inner.commit(prepared)
-    }
 }
 
-/// Who was told of those who were given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// None was given up.
-    NoNeed,
-    /// The sender, or whoever stands in for him.
-    Sender,
-    /// Nobody can be told.
-    Nobody,
+/// Why a message may not leave its sender's domain: the domain's largest outbound message (IMail manual 4-2 (2)), which never counts between
+/// users here. The size is that of the D file, in bytes.
+fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<String> {
+    let user = envelope.auth_user().filter(|user| user.contains('@')).unwrap_or_else(|| envelope.sender());
+    let domain = config.local_domain(domain_of(&user))?;
+    let max = domain.max_outbound_size;
+    let text = format!("552 5.3.4 {size} bytes are more than the {max} that may leave {}", domain.name);
+    (max != 0 && size > max).then_some(text)
 }
 
-/// Who gets the bounce: the sender; for a bounce itself the postmaster, then root (IMail manual: a postmaster's mail that fails stays).
-fn reader(sender: &str, host: &str, failed: &[String]) -> Option<String> {
-    if !sender.is_empty() {
-        return Some(sender.to_owned());
-    }
-    let is_of = |user: &str| {
-        let prefix =
-            |address: &String| address.split('@').next().is_some_and(|l| l.eq_ignore_ascii_case(user));
-        failed.iter().any(prefix)
-    };
-    let next = ["postmaster", "root"].into_iter().rev().take_while(|user| !is_of(user)).last();
-    next.map(|user| format!("{user}@{host}"))
+/// A failure that was decided here. The reason stands behind the address, where parsers do not look for it.
+fn refused(target: &str, why: &str) -> Failure {
+    let failure = Failure::new(target, format!("undeliverable to {target} ({why})"));
+    Failure { reply: vec![why.to_owned()], ..failure }
+}
+
+/// Where an address leads, for Verbose Logging.
+fn whereabouts(address: &str, routed: &Routed) -> String {
+    let mailboxes = routed.mailboxes.iter().map(|target| format!("{target:?}"));
+    let elsewhere = routed.remote.iter().chain(&routed.waiting).cloned();
+    let all: Vec<String> = mailboxes.chain(elsewhere).collect();
+    format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
 }
 
 /// The failure that a problem is: at once, or when the tries are used up.
@@ -455,6 +559,7 @@ fn failure(target: &str, problem: &Problem, tries: u32, tries_max: u32) -> Optio
         (false, _) if tries < tries_max => return None,
         (false, _) => Failure::tries_used_up(target, tries_max),
         (true, Stage::Lookup) => Failure::unknown_host(target),
+        (true, Stage::Policy) => refused(target, &problem.lines.join(" ")),
         (true, Stage::Recipient) => Failure::unknown_user(target),
         (true, _) => Failure::undeliverable(target),
     };
@@ -471,21 +576,6 @@ fn primary(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_told() {
-        let failed =
-            |addresses: &[&str]| -> Vec<String> { addresses.iter().map(|a| (*a).to_owned()).collect() };
-        for (sender, addresses, expected) in [
-            ("a@x", &["b@y"] as &[&str], Some("a@x")),
-            ("", &["b@y"], Some("postmaster@h")),
-            ("", &["Postmaster@h"], Some("root@h")),
-            ("", &["admin@z", "postmaster@h"], Some("root@h")),
-            ("", &["root@h"], None),
-        ] {
-            assert_eq!(reader(sender, "h", &failed(addresses)).as_deref(), expected, "{addresses:?}");
-        }
-    }
 
     #[test]
     fn when_it_is_given_up() {

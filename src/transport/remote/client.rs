@@ -1,38 +1,50 @@
 //! The client side of SMTP: one connection to another server, one message after the other.
 //!
 //! Commands are sent together where the server offers PIPELINING (RFC 2920), else one by one. A message is read from its spool file piece by
-//! piece while it is sent.
+//! piece while it is sent. Where the server offers STARTTLS (RFC 3207) everything behind it is encrypted.
+//!
+//! A message with bytes above 127 is sent as it is to servers without 8BITMIME as well. RFC 6152 §3 wants it converted or returned; but
+//! practically every server takes such bytes without saying so, converting would break signatures, and returning would lose mail that arrives
+//! otherwise.
 //!
 //! # Failure
-//! [`Problem`], for each recipient its own. A connection that broke, or spoke no SMTP, is not used again ([`Client::is_usable`]).
+//! [`Problem`], for each recipient its own. A connection that broke, or spoke no SMTP, is not used again ([`Client::is_usable`]). When TLS
+//! does not come about there is [`Failed::Tls`]: another connection without it may do.
 //!
 //! # Limits
-//! [`RECIPIENTS_MAX`] recipients of one transaction, [`REPLY_LINES_MAX`] lines of [`REPLY_LINE_MAX`] bytes of a reply, [`Timeouts`].
+//! [`RECIPIENTS_MAX`] recipients of one transaction, those of [`super::reply`] and [`super::stuffer`], [`Timeouts`].
 
+use super::dialogue::Dialogue;
+use super::reply::{Extensions, Reply};
+use super::stream::{Stream, session_name};
+use super::stuffer::Stuffer;
 use crate::transport::bounce::stage;
+use layout::logline::Event;
 use layout::mbx::compose::Source;
+use layout::mbx::header;
+use layout::spool::dsn::{Dsn, MessageDsn, is_envid, is_orcpt};
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// The most recipients of one transaction: what every server must take (RFC 5321 §4.5.3.1.8), and few enough that the replies to commands
 /// that were sent together fit into what systems buffer.
 pub const RECIPIENTS_MAX: usize = 100;
-/// The most lines of a reply.
-pub const REPLY_LINES_MAX: usize = 100;
-/// The longest line of a reply, in bytes (RFC 5321 §4.5.3.1.5 allows 512; servers write more).
-pub const REPLY_LINE_MAX: u64 = 4096;
+/// What a server without SMTPUTF8 does not get.
+const NO_UTF8: &str =
+    "550 5.6.7 the server does not take other than ASCII characters in addresses and headers (SMTPUTF8)";
 /// How much of a message is read at once.
 const PIECE: usize = 64 << 10;
 
 /// How long the other side may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For the connection itself (ours; several addresses may have to be tried).
+    /// For the connection itself, and for the TLS handshake (ours; several addresses may have to be tried).
     pub connect: Duration,
     /// For the greeting and for replies to commands (RFC 5321 §4.5.3.2.1 to 3).
     pub command: Duration,
@@ -75,13 +87,15 @@ pub enum Stage {
     Data,
     /// The message itself.
     Body,
+    /// Decided here: no server said anything.
+    Policy,
 }
 
 impl Stage {
     /// The line above the server's reply in a bounce, if a server can have said something.
     pub fn text(self) -> Option<&'static str> {
         match self {
-            Stage::Lookup => None,
+            Stage::Lookup | Stage::Policy => None,
             Stage::Connect => Some(stage::CONNECT),
             Stage::Greeting => Some(stage::GREETING),
             Stage::Hello => Some(stage::HELLO),
@@ -116,48 +130,13 @@ impl Problem {
     }
 }
 
-/// A server's reply.
+/// Somebody who is to get a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Reply {
-    code: u16,
-    lines: Vec<String>,
-}
-
-impl Reply {
-    fn is(&self, class: u16) -> bool {
-        self.code / 100 == class
-    }
-
-    /// Only 5xx is for ever (RFC 5321 §4.2.1).
-    fn problem(self, stage: Stage) -> Problem {
-        Problem { stage, permanent: self.is(5), lines: self.lines }
-    }
-}
-
-/// What the server offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Extensions {
-    pipelining: bool,
-    size: bool,
-    eight_bit: bool,
-    utf8: bool,
-}
-
-impl Extensions {
-    /// From the reply to EHLO; its first line is the server's name.
-    fn parse(lines: &[String]) -> Extensions {
-        let words = lines.iter().skip(1).filter_map(|line| line.get(4..)?.split_ascii_whitespace().next());
-        words.fold(Extensions::default(), |mut found, word| {
-            match word.to_ascii_uppercase().as_str() {
-                "PIPELINING" => found.pipelining = true,
-                "SIZE" => found.size = true,
-                "8BITMIME" => found.eight_bit = true,
-                "SMTPUTF8" => found.utf8 = true,
-                _ => {}
-            }
-            found
-        })
-    }
+pub struct To {
+    /// The address.
+    pub address: String,
+    /// Of what the sender wants to be told.
+    pub dsn: Dsn,
 }
 
 /// A message to be sent.
@@ -166,49 +145,144 @@ pub struct Mail<'a> {
     /// Envelope sender; empty for a bounce.
     pub sender: &'a str,
     /// At most [`RECIPIENTS_MAX`]; more are not tried.
-    pub recipients: &'a [String],
+    pub recipients: &'a [To],
+    /// What the sender wants to be told of the message as a whole.
+    pub dsn: &'a MessageDsn,
+    /// Did its client say SMTPUTF8 (RFC 6531 §3.4)?
+    pub utf8: bool,
     /// Header and body.
     pub source: &'a Source,
 }
 
+impl Mail<'_> {
+    /// Does only a server with SMTPUTF8 understand it? What its client said is not enough: many say it of every message.
+    fn needs_utf8(&self) -> io::Result<bool> {
+        let is_ascii = |to: &To| to.address.is_ascii();
+        if !self.sender.is_ascii() || !self.recipients.iter().all(is_ascii) {
+            return Ok(true);
+        }
+        let head = if self.utf8 { self.source.head()? } else { Vec::new() };
+        Ok(!head.get(..header::end(&head).unwrap_or(head.len())).unwrap_or_default().is_ascii())
+    }
+}
+
+/// A server's yes to a recipient of a message that it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Did it promise to report as the sender wished (RFC 3461)? Otherwise nobody but us can.
+    pub dsn: bool,
+}
+
+/// What came of the message for one recipient.
+pub type Outcome = Result<Taken, Problem>;
+
+/// Whom to connect to, and how.
+pub struct Peer<'a> {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The name under which it was found, or its address.
+    pub host: &'a str,
+    /// Our name.
+    pub name: &'a str,
+    /// Its patience.
+    pub timeouts: Timeouts,
+    /// What makes TLS; without it STARTTLS is not used.
+    pub tls: Option<&'a TlsConnector>,
+    /// Where the dialogue goes.
+    pub dialogue: &'a Dialogue,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Failed {
+    /// The server is not to be had.
+    Server(Problem),
+    /// STARTTLS was offered and did not come about: a handshake that failed, or a connection that broke in it.
+    Tls(io::Error),
+}
+
+impl Failed {
+    fn io(stage: Stage, address: SocketAddr, error: io::Error) -> Failed {
+        Failed::Server(Problem::passing(stage, format!("{address}: {error}")))
+    }
+}
+
 /// A connection that is ready for mail.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     extensions: Extensions,
     timeouts: Timeouts,
+    dialogue: Dialogue,
     usable: bool,
     /// Transactions so far.
     used: usize,
 }
 
 impl Client {
-    /// Connects, waits for the greeting and introduces us as `name`: with EHLO, else with HELO (RFC 5321 §3.2).
-    pub async fn connect(address: SocketAddr, name: &str, timeouts: Timeouts) -> Result<Client, Problem> {
-        let failed = |stage, error: io::Error| Problem::passing(stage, format!("{address}: {error}"));
-        let stream = within(timeouts.connect, TcpStream::connect(address));
-        let stream = stream.await.map_err(|e| failed(Stage::Connect, e))?;
-        stream.set_nodelay(true).map_err(|e| failed(Stage::Connect, e))?;
-        let (extensions, stream) = (Extensions::default(), BufReader::new(stream));
-        let mut client = Client { stream, extensions, timeouts, usable: true, used: 0 };
-        let greeting = client.reply(timeouts.command).await.map_err(|e| failed(Stage::Greeting, e))?;
-        // Another of the domain's servers may take what this one refuses as a whole, so this is never for ever.
-        if !greeting.is(2) {
-            return Err(Problem { permanent: false, ..greeting.problem(Stage::Greeting) });
+    /// Connects, waits for the greeting, introduces us with EHLO, else with HELO (RFC 5321 §3.2), and changes to TLS if it can.
+    pub async fn connect(peer: Peer<'_>) -> Result<Client, Failed> {
+        let Peer { address, timeouts, .. } = peer;
+        let stream = within(timeouts.connect, TcpStream::connect(address)).await;
+        let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        let stream = stream.map_err(|e| Failed::io(Stage::Connect, address, e))?;
+        let mut client = Client::over(Stream::Plain(stream), &peer);
+        let greeting = client.reply(timeouts.command).await;
+        let greeting = greeting.map_err(|e| Failed::io(Stage::Greeting, address, e))?;
+        welcome(greeting, Stage::Greeting)?;
+        let reply = client.hello(&peer).await.map_err(|e| Failed::io(Stage::Hello, address, e))?;
+        welcome(reply, Stage::Hello)?;
+        match peer.tls {
+            Some(tls) if client.extensions.starttls => client.encrypt(&peer, tls).await,
+            _ => Ok(client),
         }
-        client.hello(name).await
     }
 
-    async fn hello(mut self, name: &str) -> Result<Client, Problem> {
-        let lost = |error| Problem::passing(Stage::Hello, format!("connection lost: {error}"));
-        let reply = self.command(&format!("EHLO {name}\r\n")).await.map_err(lost)?;
+    fn over(stream: Stream, peer: &Peer<'_>) -> Client {
+        let (timeouts, dialogue) = (peer.timeouts, peer.dialogue.clone());
+        let (extensions, stream) = (Extensions::default(), BufReader::new(stream));
+        Client { stream, extensions, timeouts, dialogue, usable: true, used: 0 }
+    }
+
+    /// Says who we are, and learns what the server offers.
+    async fn hello(&mut self, peer: &Peer<'_>) -> io::Result<Reply> {
+        let reply = self.command(&format!("EHLO {}\r\n", peer.name)).await?;
         if reply.is(2) {
             self.extensions = Extensions::parse(&reply.lines);
-            return Ok(self);
+            return Ok(reply);
         }
-        match self.command(&format!("HELO {name}\r\n")).await.map_err(lost)? {
-            reply if reply.is(2) => Ok(self),
-            reply => Err(Problem { permanent: false, ..reply.problem(Stage::Hello) }),
+        self.command(&format!("HELO {}\r\n", peer.name)).await
+    }
+
+    /// Changes to TLS, and begins anew: what was said before may have been said by anybody (RFC 3207 §4.2). A server that offers it and then
+    /// has none for us gets its mail in plain text.
+    async fn encrypt(mut self, peer: &Peer<'_>, tls: &TlsConnector) -> Result<Client, Failed> {
+        let reply = self.command("STARTTLS\r\n").await.map_err(Failed::Tls)?;
+        match reply.code {
+            220 => {}
+            421 => return Err(Failed::Tls(io::Error::other(reply.lines.join(" / ")))),
+            _ => return Ok(self),
         }
+        // Whatever stands behind the reply came in plain text, and would be taken for a reply under TLS.
+        if !self.stream.buffer().is_empty() {
+            return Err(Failed::Tls(io::Error::other("the server sent more than its reply to STARTTLS")));
+        }
+        let Stream::Plain(stream) = self.stream.into_inner() else {
+            return Err(Failed::Tls(io::Error::other("the connection is encrypted already")));
+        };
+        let name = session_name(peer.host, peer.address.ip());
+        let stream = within(peer.timeouts.connect, tls.connect(name, stream)).await.map_err(Failed::Tls)?;
+        let mut client = Client::over(Stream::Tls(Box::new(stream)), peer);
+        let used = client.stream.get_ref().encryption().unwrap_or_default();
+        client.dialogue.event(&Event::Note(&format!("TLS {used}")));
+        // A server that takes back the handshake shows it only now (RFC 8446 §2: the client finishes first).
+        let reply = client.hello(peer).await.map_err(Failed::Tls)?;
+        welcome(reply, Stage::Hello)?;
+        Ok(client)
+    }
+
+    /// From here on the dialogue is about this message.
+    pub fn speak_in(&mut self, dialogue: &Dialogue) {
+        self.dialogue = dialogue.clone();
     }
 
     /// May another message be sent?
@@ -221,31 +295,51 @@ impl Client {
         self.used
     }
 
-    /// Sends a message; answers for each recipient in their order.
-    pub async fn send(&mut self, mail: Mail<'_>) -> Vec<Result<(), Problem>> {
+    /// Sends a message; answers for each recipient in their order. One that this server cannot be told of does not keep it from the others.
+    pub async fn send(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
+        let unfit: Vec<Option<Problem>> = mail.recipients.iter().map(|to| self.unfit(&to.address)).collect();
+        let fit = mail.recipients.iter().zip(&unfit).filter(|(_, unfit)| unfit.is_none());
+        let fit: Vec<To> = fit.map(|(to, _)| to.clone()).collect();
+        let outcomes = match fit.is_empty() {
+            true => Vec::new(),
+            false => self.send_to(Mail { recipients: &fit, ..mail }).await,
+        };
+        let mut outcomes = outcomes.into_iter();
+        let missing = || Err(Problem::passing(Stage::Recipient, "not tried"));
+        unfit
+            .into_iter()
+            .map(|unfit| unfit.map_or_else(|| outcomes.next().unwrap_or_else(missing), Err))
+            .collect()
+    }
+
+    /// Why this server cannot be told of an address.
+    fn unfit(&self, address: &str) -> Option<Problem> {
+        // Q files are edited by hand; what stands in one must not become a command.
+        if address.chars().any(|c| c.is_control() || matches!(c, '<' | '>')) {
+            let shown: String = address.chars().filter(|c| !c.is_control()).collect();
+            return Some(Problem::lasting(Stage::Policy, format!("553 5.1.3 {shown} is not an address")));
+        }
+        (!address.is_ascii() && !self.extensions.utf8).then(|| Problem::lasting(Stage::Policy, NO_UTF8))
+    }
+
+    async fn send_to(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
         self.used += 1;
-        let mut outcomes: Vec<Result<(), Problem>> = Vec::with_capacity(mail.recipients.len());
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(mail.recipients.len());
         let ended = self.transaction(mail, &mut outcomes).await;
         // What ends a transaction ends it for all who were not refused before.
         if let Err(problem) = ended {
             outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|o| *o = Err(problem.clone()));
             outcomes.resize(mail.recipients.len(), Err(problem));
         }
-        outcomes.resize(mail.recipients.len(), Err(Problem::passing(Stage::Recipient, "not tried")));
         outcomes
     }
 
-    async fn transaction(
-        &mut self,
-        mail: Mail<'_>,
-        outcomes: &mut Vec<Result<(), Problem>>,
-    ) -> Result<(), Problem> {
-        let mut commands = vec![self.mail_command(&mail)?];
-        let recipients = mail.recipients.iter().take(RECIPIENTS_MAX);
-        commands.extend(recipients.map(|address| format!("RCPT TO:<{address}>\r\n")));
+    async fn transaction(&mut self, mail: Mail<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Problem> {
+        let mut commands = self.envelope(&mail)?;
         commands.push("DATA\r\n".to_owned());
         let last = commands.len() - 1;
         if self.extensions.pipelining {
+            commands.iter().for_each(|command| self.dialogue.said(command));
             let all = commands.concat();
             self.write(all.as_bytes()).await.map_err(|e| self.lost(Stage::Sender, e))?;
         }
@@ -261,7 +355,7 @@ impl Client {
                 if nobody {
                     break;
                 }
-                self.write(command.as_bytes()).await.map_err(|e| self.lost(stage, e))?;
+                self.say(command).await.map_err(|e| self.lost(stage, e))?;
             }
             let timeout = if stage == Stage::Data { self.timeouts.data } else { self.timeouts.command };
             let reply = self.reply(timeout).await.map_err(|e| self.lost(stage, e))?;
@@ -272,9 +366,11 @@ impl Client {
             }
             match stage {
                 Stage::Sender if !reply.is(2) => refused_sender = Some(reply.problem(stage)),
-                Stage::Recipient => {
-                    outcomes.push(if reply.is(2) { Ok(()) } else { Err(reply.problem(stage)) })
-                }
+                Stage::Recipient => outcomes.push(if reply.is(2) {
+                    Ok(Taken { dsn: self.extensions.dsn })
+                } else {
+                    Err(reply.problem(stage))
+                }),
                 Stage::Data if reply.code == 354 && nobody => self.nothing().await?,
                 Stage::Data if reply.code == 354 => return self.body(mail.source).await,
                 Stage::Data if !nobody => {
@@ -295,30 +391,29 @@ impl Client {
         }
     }
 
-    /// MAIL with what the server offers.
-    fn mail_command(&self, mail: &Mail<'_>) -> Result<String, Problem> {
-        let addresses = || mail.recipients.iter().map(String::as_str).chain([mail.sender]);
-        // Q files are edited by hand; what stands in one must not become a command.
-        if let Some(bad) = addresses().find(|a| a.chars().any(|c| c.is_control() || matches!(c, '<' | '>'))) {
-            let shown: String = bad.chars().filter(|c| !c.is_control()).collect();
-            return Err(Problem::lasting(Stage::Sender, format!("{shown} is not an address")));
+    /// MAIL and the RCPTs, with what the server offers.
+    fn envelope(&self, mail: &Mail<'_>) -> Result<Vec<String>, Problem> {
+        if let Some(problem) = self.unfit(mail.sender) {
+            return Err(problem);
         }
-        let utf8 = addresses().any(|address| !address.is_ascii());
-        if utf8 && !self.extensions.utf8 {
-            let text = "the server does not take addresses with other than ASCII characters (SMTPUTF8)";
-            return Err(Problem::lasting(Stage::Sender, text));
+        let utf8 = mail.needs_utf8().map_err(|error| Problem::passing(Stage::Policy, error))?;
+        let offered = self.extensions;
+        if utf8 && !offered.utf8 {
+            return Err(Problem::lasting(Stage::Policy, NO_UTF8));
         }
-        let mut command = format!("MAIL FROM:<{}>", mail.sender);
-        if self.extensions.size {
-            command.push_str(&format!(" SIZE={}", mail.source.len()));
-        }
-        if self.extensions.eight_bit {
-            command.push_str(" BODY=8BITMIME");
-        }
-        if utf8 {
-            command.push_str(" SMTPUTF8");
-        }
-        Ok(command + "\r\n")
+        let wishes = offered.dsn.then_some(mail.dsn);
+        let envid = wishes.map(|dsn| dsn.envid.as_str()).filter(|envid| is_envid(envid));
+        let parameters = [
+            offered.size.then(|| format!(" SIZE={}", mail.source.len())),
+            offered.eight_bit.then(|| " BODY=8BITMIME".to_owned()),
+            utf8.then(|| " SMTPUTF8".to_owned()),
+            wishes.and_then(|dsn| dsn.ret).map(|ret| format!(" RET={}", ret.text())),
+            envid.map(|envid| format!(" ENVID={envid}")),
+        ];
+        let parameters: String = parameters.into_iter().flatten().collect();
+        let sender = format!("MAIL FROM:<{}>{parameters}\r\n", mail.sender);
+        let recipients = mail.recipients.iter().take(RECIPIENTS_MAX);
+        Ok([sender].into_iter().chain(recipients.map(|to| rcpt(to, offered.dsn, utf8))).collect())
     }
 
     /// Ends a DATA that nobody is to get: the commands were sent together, and the server took this one.
@@ -377,17 +472,47 @@ impl Client {
     }
 
     async fn command(&mut self, line: &str) -> io::Result<Reply> {
-        self.write(line.as_bytes()).await?;
+        self.say(line).await?;
         self.reply(self.timeouts.command).await
     }
 
+    async fn say(&mut self, line: &str) -> io::Result<()> {
+        self.dialogue.said(line);
+        self.write(line.as_bytes()).await
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        within(self.timeouts.block, self.stream.write_all(bytes)).await
+        let stream = &mut self.stream;
+        let write = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        within(self.timeouts.block, write).await
     }
 
     async fn reply(&mut self, timeout: Duration) -> io::Result<Reply> {
-        within(timeout, read_reply(&mut self.stream)).await
+        let reply = within(timeout, Reply::read(&mut self.stream)).await?;
+        self.dialogue.heard(&reply.lines);
+        Ok(reply)
     }
+}
+
+/// Another of the domain's servers may take what this one refuses as a whole, so this is never for ever.
+fn welcome(reply: Reply, stage: Stage) -> Result<(), Failed> {
+    match reply.is(2) {
+        true => Ok(()),
+        false => Err(Failed::Server(Problem { permanent: false, ..reply.problem(stage) })),
+    }
+}
+
+/// RCPT. An ORCPT of other than ASCII characters can only go where SMTPUTF8 is spoken (RFC 6533 §3).
+fn rcpt(to: &To, dsn: bool, utf8: bool) -> String {
+    let To { address, dsn: wishes } = to;
+    let notify = wishes.notify.map(|notify| format!(" NOTIFY={notify}"));
+    let original = wishes.original.as_deref().filter(|text| is_orcpt(text) && (utf8 || text.is_ascii()));
+    let original = original.map(|original| format!(" ORCPT={original}"));
+    let parameters: String = [notify, original].into_iter().flatten().filter(|_| dsn).collect();
+    format!("RCPT TO:<{address}>{parameters}\r\n")
 }
 
 async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -395,118 +520,51 @@ async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) ->
     tokio::time::timeout(time, work).await.map_err(late)?
 }
 
-async fn read_reply(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
-    let odd = || io::Error::new(io::ErrorKind::InvalidData, "the server does not speak SMTP");
-    let mut lines = Vec::new();
-    while lines.len() < REPLY_LINES_MAX {
-        let mut line = Vec::new();
-        (&mut *stream).take(REPLY_LINE_MAX).read_until(b'\n', &mut line).await?;
-        if line.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
-        }
-        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").ok_or_else(odd)?).into_owned();
-        let text = text.trim_end_matches('\r').to_owned();
-        let code = text.get(..3).and_then(|digits| digits.parse::<u16>().ok()).ok_or_else(odd)?;
-        let more = text.as_bytes().get(3) == Some(&b'-');
-        lines.push(text);
-        if !more {
-            return Ok(Reply { code, lines });
-        }
-    }
-    Err(odd())
-}
-
-/// Doubles dots at line starts (RFC 5321 §4.5.2), and makes every line end CRLF: a lone CR or LF, which messages that somebody put into the
-/// spool may have, is read as a line end by some servers and not by others (smuggling).
-#[derive(Debug)]
-struct Stuffer {
-    line_start: bool,
-    carriage_return: bool,
-}
-
-impl Default for Stuffer {
-    fn default() -> Stuffer {
-        Stuffer { line_start: true, carriage_return: false }
-    }
-}
-
-impl Stuffer {
-    fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let mut rest = bytes;
-        while let Some(&first) = rest.first() {
-            if first == b'\n' || self.carriage_return {
-                out.extend_from_slice(b"\r\n");
-                (self.line_start, self.carriage_return) = (true, false);
-                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-                continue;
-            }
-            if self.line_start && first == b'.' {
-                out.push(b'.');
-            }
-            let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-            let (text, after) = rest.split_at(end);
-            out.extend_from_slice(text);
-            self.line_start &= text.is_empty();
-            self.carriage_return = after.first() == Some(&b'\r');
-            rest = after.strip_prefix(b"\r").unwrap_or(after);
-        }
-    }
-
-    fn end(&mut self, out: &mut Vec<u8>) {
-        if self.carriage_return || !self.line_start {
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(b".\r\n");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn stuffed(pieces: &[&[u8]]) -> String {
-        let (mut stuffer, mut out) = (Stuffer::default(), Vec::new());
-        pieces.iter().for_each(|piece| stuffer.feed(piece, &mut out));
-        stuffer.end(&mut out);
-        String::from_utf8_lossy(&out).into_owned()
-    }
+    use layout::spool::dsn::Notify;
 
     #[test]
-    fn messages_on_the_wire() {
-        for (pieces, expected) in [
-            (&[b"a\r\nb\r\n" as &[u8]] as &[&[u8]], "a\r\nb\r\n.\r\n"),
-            (&[b"a"], "a\r\n.\r\n"),
-            (&[], ".\r\n"),
-            (&[b".\r\n..\r\nx.\r\n"], "..\r\n...\r\nx.\r\n.\r\n"),
-            (&[b"a\n.\nb\r.\r\nc\r"], "a\r\n..\r\nb\r\n..\r\nc\r\n.\r\n"),
-            (&[b"a\r", b"\n", b".", b"b\r\n"], "a\r\n..b\r\n.\r\n"),
-            (&[b"\r\n\r\n\n\r"], "\r\n\r\n\r\n\r\n.\r\n"),
-            (&[b"a\r", b".b"], "a\r\n..b\r\n.\r\n"),
+    fn wishes_are_handed_on() {
+        let to = |notify: &str, original: Option<&str>| To {
+            address: "a@b".into(),
+            dsn: Dsn {
+                notify: Notify::parse(notify),
+                original: original.map(str::to_owned),
+                delay_told: false,
+            },
+        };
+        for (to, dsn, utf8, expected) in [
+            (to("", None), true, false, "RCPT TO:<a@b>\r\n"),
+            (to("NEVER", None), true, false, "RCPT TO:<a@b> NOTIFY=NEVER\r\n"),
+            (to("NEVER", None), false, false, "RCPT TO:<a@b>\r\n"),
+            (
+                to("DELAY", Some("rfc822;x+2By@z")),
+                true,
+                false,
+                "RCPT TO:<a@b> NOTIFY=DELAY ORCPT=rfc822;x+2By@z\r\n",
+            ),
+            // A Q file may have been edited.
+            (to("", Some("rfc822;x BODY=y")), true, false, "RCPT TO:<a@b>\r\n"),
+            (to("", Some("utf-8;\u{3042}@z")), true, false, "RCPT TO:<a@b>\r\n"),
+            (to("", Some("utf-8;\u{3042}@z")), true, true, "RCPT TO:<a@b> ORCPT=utf-8;\u{3042}@z\r\n"),
         ] {
-            assert_eq!(stuffed(pieces), expected, "{pieces:?}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn where_pieces_end_does_not_matter(bytes in "[a.\r\n]{0,40}", cut in 0usize..40) {
-            let bytes = bytes.as_bytes();
-            let (left, right) = bytes.split_at(cut.min(bytes.len()));
-            let whole = stuffed(&[bytes]);
-            prop_assert_eq!(&stuffed(&[left, right]), &whole);
-            // The end of the data shows only at the end.
-            prop_assert_eq!(format!("\r\n{whole}").find("\r\n.\r\n"), Some(whole.len() - 3));
+            assert_eq!(rcpt(&to, dsn, utf8), expected);
         }
     }
 
     #[test]
-    fn what_servers_offer() {
-        let lines =
-            ["250-mx.example.net", "250-PIPELINING", "250-size 1000", "250 8bitmime"].map(str::to_owned);
-        let offered = Extensions { pipelining: true, size: true, eight_bit: true, utf8: false };
-        assert_eq!(Extensions::parse(&lines), offered);
-        assert_eq!(Extensions::parse(&["250 PIPELINING".to_owned()]), Extensions::default());
+    fn who_needs_utf8() {
+        let mail = |sender: &'static str, utf8, text: &str| {
+            let source = Source::Bytes(text.as_bytes().into());
+            let dsn = MessageDsn::default();
+            Mail { sender, recipients: &[], dsn: &dsn, utf8, source: &source }.needs_utf8().unwrap()
+        };
+        assert!(mail("\u{e9}@x", false, ""));
+        assert!(mail("e@x", true, "Subject: \u{e9}\r\n\r\n"));
+        // Raw bytes in headers are older than SMTPUTF8: they pass as they always did.
+        assert!(!mail("e@x", false, "Subject: \u{e9}\r\n\r\n"));
+        assert!(!mail("e@x", true, "Subject: e\r\n\r\n\u{e9}"));
     }
 }

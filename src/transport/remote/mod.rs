@@ -9,22 +9,30 @@
 //! it does not keep others from their turn ([`Attempt::Later`]).
 //!
 //! # Limits
-//! [`CONNECTIONS_MAX`] connections to a destination, [`LOOK_MAX`] to find a server that answers, [`REUSE_MAX`] messages on a connection.
+//! [`CONNECTIONS_MAX`](pace::CONNECTIONS_MAX) connections to a destination, [`LOOK_MAX`] to find a server that answers, [`REUSE_MAX`] messages
+//! on a connection.
 
 pub mod client;
+pub mod dialogue;
+pub mod pace;
+pub mod reply;
 pub mod resolver;
+mod stream;
+pub mod stuffer;
 
 use crate::config::Config;
-use client::{Client, Mail, Problem, RECIPIENTS_MAX, Stage, Timeouts};
+use client::{Client, Failed, Mail, Outcome, Peer, Problem, RECIPIENTS_MAX, Stage, Timeouts};
+use dialogue::Dialogue;
+use layout::logline::Event;
+use pace::{Destination, Signal};
 use resolver::{DnsError, Resolver};
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
 
-/// The most connections to one destination at a time (ours; receivers commonly allow ten or twenty).
-pub const CONNECTIONS_MAX: usize = 10;
 /// How long a message waits for one of them: a slow destination must not keep all workers.
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// How many messages go over one connection.
@@ -33,6 +41,8 @@ pub const REUSE_MAX: usize = 100;
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How long a destination is left alone after none of its servers could be reached.
 pub const DOWN_FOR: Duration = Duration::from_secs(60);
+/// How long a server with which TLS did not come about gets its mail in plain text at once: a handshake that fails costs a connection.
+pub const PLAIN_FOR: Duration = Duration::from_secs(1800);
 /// How long all servers of a destination may take together until one of them greets.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 /// Where servers take mail from other servers.
@@ -68,11 +78,29 @@ impl Route {
     }
 }
 
+/// A message to be handed over.
+pub struct Job<'a> {
+    /// What is in force.
+    pub config: &'a Config,
+    /// Our name.
+    pub name: &'a str,
+    /// The recipients' domain.
+    pub domain: &'a str,
+    /// The message for them.
+    pub mail: Mail<'a>,
+    /// Tries before this one.
+    pub tries: u32,
+    /// An admin asked, so a destination that is left alone is tried as well.
+    pub force: bool,
+    /// Where the dialogue goes.
+    pub dialogue: Dialogue,
+}
+
 /// What came of mail for some recipients of one domain.
 #[derive(Debug)]
 pub enum Attempt {
     /// For each recipient.
-    Made(Vec<Result<(), Problem>>),
+    Made(Vec<Outcome>),
     /// Nothing was tried; not before this time.
     Later(Instant),
 }
@@ -83,26 +111,17 @@ pub struct Remote {
     routes: Vec<Route>,
     timeouts: Timeouts,
     port: u16,
-    destinations: Mutex<HashMap<Hop, Destination>>,
-}
-
-/// What is remembered of a destination.
-struct Destination {
-    slots: Arc<Semaphore>,
-    idle: Vec<(Client, Instant)>,
-    down_until: Option<Instant>,
-}
-
-impl Destination {
-    fn new() -> Destination {
-        Destination { slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Vec::new(), down_until: None }
-    }
+    tls: TlsConnector,
+    destinations: Mutex<HashMap<Hop, Arc<Destination>>>,
+    /// Servers with which TLS did not come about, and until when they are spared it.
+    plain: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 impl Remote {
     /// `routes` are those of the command line; the registry's come behind them. `port` is where domains' own servers are asked.
-    pub fn new(resolver: Resolver, routes: Vec<Route>, timeouts: Timeouts, port: u16) -> Remote {
-        Remote { resolver, routes, timeouts, port, destinations: Mutex::default() }
+    pub fn new(resolver: Resolver, routes: Vec<Route>, timeouts: Timeouts, port: u16) -> io::Result<Remote> {
+        let (tls, destinations, plain) = (stream::connector()?, Mutex::default(), Mutex::default());
+        Ok(Remote { resolver, routes, timeouts, port, tls, destinations, plain })
     }
 
     /// The routes in force.
@@ -133,75 +152,72 @@ impl Remote {
         routed(&domain).or_else(through_gate).or_else(|| routed("*")).unwrap_or(Hop::Exchangers(domain))
     }
 
-    /// Sends a message to recipients of one domain. `force`: an admin asked, so a destination that is left alone is tried as well.
-    pub async fn deliver(
-        &self,
-        config: &Config,
-        name: &str,
-        mail: Mail<'_>,
-        domain: &str,
-        force: bool,
-    ) -> Attempt {
-        let hop = self.hop(config, domain);
-        let attempt = self.send(config, name, mail, &hop, force).await;
-        let unreachable = |outcome: &Result<(), Problem>| {
+    /// Sends a message to recipients of one domain.
+    pub async fn deliver(&self, job: &Job<'_>) -> Attempt {
+        let hop = self.hop(job.config, job.domain);
+        let attempt = self.send(job, &hop).await;
+        let unreachable = |outcome: &Outcome| {
             outcome.as_ref().is_err_and(|p| !p.permanent && matches!(p.stage, Stage::Lookup | Stage::Connect))
         };
-        match (&hop, &attempt, gate(config)) {
+        match (&hop, &attempt, gate(job.config)) {
             (Hop::Exchangers(_), Attempt::Made(outcomes), Some(gate)) if outcomes.iter().all(unreachable) => {
-                self.send(config, name, mail, &gate, force).await
+                self.send(job, &gate).await
             }
             _ => attempt,
         }
     }
 
-    async fn send(&self, config: &Config, name: &str, mail: Mail<'_>, hop: &Hop, force: bool) -> Attempt {
-        let slots = self.with(hop, |destination| destination.slots.clone());
-        let Ok(Ok(_slot)) = tokio::time::timeout(SLOT_PATIENCE, slots.acquire_owned()).await else {
+    async fn send(&self, job: &Job<'_>, hop: &Hop) -> Attempt {
+        let destination = self.destination(hop);
+        let Some(_slot) = destination.slot(SLOT_PATIENCE).await else {
             return Attempt::Later(Instant::now() + SLOT_PATIENCE);
         };
-        if let Some(until) =
-            self.with(hop, |d| d.down_until).filter(|until| *until > Instant::now() && !force)
-        {
+        let down = destination.with(|state| state.down_until).filter(|until| *until > Instant::now());
+        if let Some(until) = down.filter(|_| !job.force) {
             return Attempt::Later(until);
         }
-        let mut outcomes = Vec::with_capacity(mail.recipients.len());
-        for recipients in mail.recipients.chunks(RECIPIENTS_MAX) {
-            outcomes.extend(self.transaction(config, name, Mail { recipients, ..mail }, hop).await);
+        job.dialogue.event(&Event::Trying { domain: job.domain, tries: job.tries });
+        let mut outcomes = Vec::with_capacity(job.mail.recipients.len());
+        for recipients in job.mail.recipients.chunks(RECIPIENTS_MAX) {
+            let mail = Mail { recipients, ..job.mail };
+            outcomes.extend(self.transaction(job, mail, hop, &destination).await);
         }
         Attempt::Made(outcomes)
     }
 
     async fn transaction(
         &self,
-        config: &Config,
-        name: &str,
+        job: &Job<'_>,
         mail: Mail<'_>,
         hop: &Hop,
-    ) -> Vec<Result<(), Problem>> {
-        if let Some(mut client) = self.idle(hop) {
+        destination: &Destination,
+    ) -> Vec<Outcome> {
+        if let Some(mut client) = idle(destination) {
+            client.speak_in(&job.dialogue);
             let outcomes = client.send(mail).await;
             // A server may have closed a connection that waited: then nothing was sent.
-            let closed = |o: &Result<(), Problem>| {
-                o.as_ref().is_err_and(|problem| !problem.permanent && problem.stage == Stage::Sender)
+            let closed = |o: &Outcome| {
+                let at_once = |p: &Problem| !p.permanent && p.stage == Stage::Sender;
+                o.as_ref().is_err_and(|problem| at_once(problem) || problem.stage == Stage::Policy)
             };
             if client.is_usable() || !outcomes.iter().all(closed) {
-                self.keep(hop, client).await;
+                keep(destination, client).await;
                 return outcomes;
             }
         }
-        let looking = tokio::time::timeout(LOOK_MAX, self.connect(config, name, hop)).await;
+        let looking = tokio::time::timeout(LOOK_MAX, self.connect(job, hop)).await;
         let late = |_| Err(Problem::passing(Stage::Connect, "no server of the destination answered in time"));
         match looking.unwrap_or_else(late) {
             Ok(mut client) => {
-                self.with(hop, |destination| destination.down_until = None);
+                destination.with(|state| state.down_until = None);
                 let outcomes = client.send(mail).await;
-                self.keep(hop, client).await;
+                keep(destination, client).await;
                 outcomes
             }
             Err(problem) => {
                 if !problem.permanent {
-                    self.with(hop, |destination| destination.down_until = Some(Instant::now() + DOWN_FOR));
+                    destination.went(Signal::Badly);
+                    destination.with(|state| state.down_until = Some(Instant::now() + DOWN_FOR));
                 }
                 vec![Err(problem); mail.recipients.len()]
             }
@@ -209,12 +225,12 @@ impl Remote {
     }
 
     /// A connection to the first server that greets.
-    async fn connect(&self, config: &Config, name: &str, hop: &Hop) -> Result<Client, Problem> {
+    async fn connect(&self, job: &Job<'_>, hop: &Hop) -> Result<Client, Problem> {
         let (hosts, port) = match hop {
             Hop::Host(host, port) => (vec![host.clone()], *port),
-            Hop::Exchangers(domain) => (self.exchangers(config, domain).await?, self.port),
+            Hop::Exchangers(domain) => (self.exchangers(job.config, domain).await?, self.port),
         };
-        let mut last = Problem::lasting(Stage::Lookup, "the domain has no mail server");
+        let (mut last, mut count) = (Problem::lasting(Stage::Lookup, "the domain has no mail server"), 0);
         for host in hosts {
             let addresses = match self.resolver.addresses(&host).await {
                 Ok(addresses) => addresses,
@@ -227,13 +243,34 @@ impl Remote {
                 }
             };
             for address in addresses {
-                match Client::connect(SocketAddr::new(address, port), name, self.timeouts).await {
+                let peer = SocketAddr::new(address, port);
+                count += 1;
+                job.dialogue.event(&Event::Connecting { host: &host, peer, count });
+                match self.session(job, &host, peer).await {
                     Ok(client) => return Ok(client),
                     Err(problem) => last = problem,
                 }
             }
         }
         Err(last)
+    }
+
+    /// A session with one server, over TLS if that is to be had.
+    async fn session(&self, job: &Job<'_>, host: &str, address: SocketAddr) -> Result<Client, Problem> {
+        let Job { name, dialogue, .. } = job;
+        let peer = |tls| Peer { address, host, name, timeouts: self.timeouts, tls, dialogue };
+        let spared =
+            self.with_plain(|plain| plain.get(&address).is_some_and(|until| *until > Instant::now()));
+        let mut made = Client::connect(peer(Some(&self.tls).filter(|_| !spared))).await;
+        if let Err(Failed::Tls(error)) = &made {
+            dialogue.event(&Event::Note(&format!("TLS failed ({error}): once more without it")));
+            self.with_plain(|plain| plain.insert(address, Instant::now() + PLAIN_FOR));
+            made = Client::connect(peer(None)).await;
+        }
+        made.map_err(|failed| match failed {
+            Failed::Server(problem) => problem,
+            Failed::Tls(error) => Problem::passing(Stage::Hello, format!("{address}: {error}")),
+        })
     }
 
     /// The names of a domain's servers, up to our own: whoever is one of them himself must not send to those behind (RFC 5321 §5.1).
@@ -257,43 +294,58 @@ impl Remote {
         Ok(hosts)
     }
 
-    fn idle(&self, hop: &Hop) -> Option<Client> {
-        self.with(hop, |destination| {
-            destination.idle.retain(|(_, since)| since.elapsed() < IDLE_MAX);
-            destination.idle.pop().map(|(client, _)| client)
-        })
-    }
-
-    async fn keep(&self, hop: &Hop, client: Client) {
-        if client.is_usable() && client.used() < REUSE_MAX {
-            self.with(hop, |destination| destination.idle.push((client, Instant::now())));
-        } else {
-            client.quit().await;
-        }
-    }
-
-    /// Says good-bye on connections that nobody needed, and forgets destinations of which there is nothing to know.
+    /// Says good-bye on connections that nobody needed, and forgets what there is no need to know.
     pub async fn tidy(&self) {
         let mut ended = Vec::new();
         {
             let mut all = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|_, destination| {
-                let old = |entry: &mut (Client, Instant)| entry.1.elapsed() >= IDLE_MAX;
-                ended.extend(destination.idle.extract_if(.., old).map(|(client, _)| client));
-                let down = destination.down_until.is_some_and(|until| until > Instant::now());
-                let in_use = Arc::strong_count(&destination.slots) > 1
-                    || destination.slots.available_permits() < CONNECTIONS_MAX;
-                in_use || down || !destination.idle.is_empty()
+                let in_use = Arc::strong_count(destination) > 1;
+                destination.with(|state| {
+                    let old = |entry: &mut (Client, Instant)| entry.1.elapsed() >= IDLE_MAX;
+                    ended.extend(state.idle.extract_if(.., old).map(|(client, _)| client));
+                    let down = state.down_until.is_some_and(|until| until > Instant::now());
+                    in_use || down || !state.idle.is_empty()
+                })
             });
         }
+        self.with_plain(|plain| plain.retain(|_, until| *until > Instant::now()));
         for client in ended {
             client.quit().await;
         }
     }
 
-    fn with<T>(&self, hop: &Hop, work: impl FnOnce(&mut Destination) -> T) -> T {
+    /// The next message needs a new connection.
+    #[cfg(test)]
+    pub fn forget_connections(&self) {
+        self.destinations.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn destination(&self, hop: &Hop) -> Arc<Destination> {
         let mut all = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
-        work(all.entry(hop.clone()).or_insert_with(Destination::new))
+        all.entry(hop.clone()).or_insert_with(Destination::new).clone()
+    }
+
+    fn with_plain<T>(&self, work: impl FnOnce(&mut HashMap<SocketAddr, Instant>) -> T) -> T {
+        work(&mut self.plain.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A connection that waits for mail.
+fn idle(destination: &Destination) -> Option<Client> {
+    destination.with(|state| {
+        state.idle.retain(|(_, since)| since.elapsed() < IDLE_MAX);
+        state.idle.pop().map(|(client, _)| client)
+    })
+}
+
+/// Keeps a connection for more mail, if it may be used again. One that broke is a bad sign.
+async fn keep(destination: &Destination, client: Client) {
+    destination.went(if client.is_usable() { Signal::Well } else { Signal::Badly });
+    if client.is_usable() && client.used() < REUSE_MAX {
+        destination.with(|state| state.idle.push((client, Instant::now())));
+    } else {
+        client.quit().await;
     }
 }
 
