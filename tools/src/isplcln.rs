@@ -53,11 +53,16 @@ Today's log and messages that wait are never touched; it can run while the serve
   --help       this text
   --version    the version
 
-To run it every night, /etc/systemd/system/isplcln.service and isplcln.timer (systemctl enable --now isplcln.timer):
-  [Service]                                                        [Timer]
-  Type=oneshot                                                     OnCalendar=daily
-  ExecStart=/usr/bin/isplcln --root /srv/imail -n 30               [Install]
-                                                                   WantedBy=timers.target
+To run it every night: /etc/systemd/system/isplcln.service with
+  [Service]
+  Type=oneshot
+  ExecStart=/usr/bin/isplcln --root /srv/imail -n 30
+and isplcln.timer beside it with
+  [Timer]
+  OnCalendar=daily
+  [Install]
+  WantedBy=timers.target
+then: systemctl enable --now isplcln.timer
 
 Exit code: 0 everything was done, 1 something could not be done, 2 wrong usage.";
 

@@ -20,6 +20,7 @@ use layout::root::{PathMap, Root};
 
 use super::lines::Item;
 use super::plan::{self, Change, Members, Step};
+use crate::program::lines;
 use crate::program::registry::edit;
 
 /// What became of a request: done, or the reason why not.
@@ -48,16 +49,7 @@ pub fn execute(root: &Root, loaded: &Loaded, items: &[Item], dry: bool) -> Resul
 
 /// The plan for every item; those that are no request keep their reason.
 fn decide(registry: &Registry, items: &[Item]) -> Vec<Outcome> {
-    let requests = items.iter().filter_map(|item| item.request.as_ref().ok());
-    let mut planned = plan::plan(registry, requests).into_iter();
-    let next = |item: &Item| match &item.request {
-        Err(error) => Err(error.to_string()),
-        Ok(_) => match planned.next() {
-            Some(change) => change.map_err(|refusal| refusal.to_string()),
-            None => Err("nothing was decided: a fault of this program".to_owned()),
-        },
-    };
-    items.iter().map(next).collect()
+    lines::planned(items, |requests| plan::plan(registry, requests))
 }
 
 struct Files<'a> {

@@ -17,8 +17,8 @@ use layout::root::{PathMap, Root};
 
 use super::lines::{Item, Request};
 use super::plan::{self, Change, NewPassword, Step};
-use crate::program::parallel;
 use crate::program::registry::edit;
+use crate::program::{lines, parallel};
 
 /// What was done for a request.
 #[derive(Clone, Debug)]
@@ -59,16 +59,7 @@ pub fn execute(root: &Root, loaded: &Loaded, items: &[Item]) -> Result<Vec<Outco
 
 /// The plan for every item; those that are no request keep their reason.
 fn decide(registry: &Registry, items: &[Item]) -> Vec<Result<Change, String>> {
-    let requests = items.iter().filter_map(|item| item.request.as_ref().ok());
-    let mut planned = plan::plan(registry, requests).into_iter();
-    let next = |item: &Item| match &item.request {
-        Err(error) => Err(error.to_string()),
-        Ok(_) => match planned.next() {
-            Some(change) => change.map_err(|refusal| refusal.to_string()),
-            None => Err("nothing was decided: a fault of this program".to_owned()),
-        },
-    };
-    items.iter().map(next).collect()
+    lines::planned(items, |requests| plan::plan(registry, requests))
 }
 
 fn not_done(change: Change) -> Outcome {

@@ -63,6 +63,22 @@ pub struct Item<R> {
     pub request: Result<R, UsageError>,
 }
 
+/// What was planned for every item: `plan` decides on those that are requests, and the others keep their reason.
+pub fn planned<'i, R, C, E: std::fmt::Display>(
+    items: &'i [Item<R>],
+    plan: impl FnOnce(&mut dyn Iterator<Item = &'i R>) -> Vec<Result<C, E>>,
+) -> Vec<Result<C, String>> {
+    let mut planned = plan(&mut items.iter().filter_map(|item| item.request.as_ref().ok())).into_iter();
+    let next = |item: &Item<R>| match &item.request {
+        Err(error) => Err(error.to_string()),
+        Ok(_) => match planned.next() {
+            Some(change) => change.map_err(|refusal| refusal.to_string()),
+            None => Err("nothing was decided: a fault of this program".to_owned()),
+        },
+    };
+    items.iter().map(next).collect()
+}
+
 /// What stands in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
