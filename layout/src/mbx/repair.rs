@@ -130,7 +130,9 @@ pub fn examine(file: &dyn Handle, sink: &mut dyn Sink) -> io::Result<Report> {
 fn begins_classic(file: &dyn Handle) -> io::Result<bool> {
     let mut first = First::default();
     walk(file, Dialect::Classic, None, &mut first)?;
-    Ok(Dialect::detect(&first.0) == Head::Ours(Dialect::Classic))
+    // What broke off just before a bracket separator may look like the begin of a classic one.
+    let broken = memchr::memmem::find(&first.0, b"From <").is_some_and(|at| at > 0);
+    Ok(!broken && Dialect::detect(&first.0) == Head::Ours(Dialect::Classic))
 }
 
 /// Keeps the first line of what is kept.
@@ -332,8 +334,13 @@ impl Walk<'_> {
         match self.merged(&piece.bytes, next) {
             Some(at) => {
                 let (before, line) = piece.bytes.split_at(at);
-                self.text(before)?;
                 let offset = piece.offset_of(at);
+                if self.at_line && before.starts_with(b"From <") {
+                    // A separator that broke off itself.
+                    self.headless(before, piece.offset_of(0))?;
+                } else {
+                    self.text(before)?;
+                }
                 if matches!(self.state, State::Header | State::Body) {
                     self.find(Damage::Merged, offset, line.len() as u64);
                     self.end_message()?;
@@ -348,19 +355,22 @@ impl Walk<'_> {
     fn line(&mut self, bytes: &[u8], next: &[u8], offset: u64) -> io::Result<()> {
         match self.judge(bytes, next) {
             Line::Border => self.border(bytes, offset),
-            Line::Headless => {
-                self.close_region(offset);
-                // It may be the last message that is kept.
-                if self.state == State::Header {
-                    self.end_message()?;
-                }
-                self.state = State::Lost;
-                self.region = offset;
-                self.at_line = bytes.ends_with(b"\n");
-                self.sink.lose(bytes)
-            }
+            Line::Headless => self.headless(bytes, offset),
             Line::Text => self.text(bytes),
         }
+    }
+
+    /// A separator without a header: what follows it is lost.
+    fn headless(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.close_region(offset);
+        // It may be the last message that is kept.
+        if self.state == State::Header {
+            self.end_message()?;
+        }
+        self.state = State::Lost;
+        self.region = offset;
+        self.at_line = bytes.ends_with(b"\n");
+        self.sink.lose(bytes)
     }
 
     fn judge(&self, bytes: &[u8], next: &[u8]) -> Line {
@@ -401,16 +411,15 @@ impl Walk<'_> {
         if self.dialect != Dialect::Bracket || !bytes.ends_with(b"\n") || !has_header(next) {
             return None;
         }
-        if self.at_line && self.judge(bytes, next) != Line::Text {
-            return None;
-        }
-        let mut hits = memchr::memmem::find_iter(bytes, b"From <");
-        hits.find(|at| {
-            let (before, line) = bytes.split_at(*at);
-            let quoted = self.at_line && before.iter().all(|byte| *byte == b'>');
-            let line = trimmed(line);
-            !quoted && line.contains(&b'>') && separator::date(line).is_some()
-        })
+        // The last of several: what is before it broke off.
+        memchr::memmem::find_iter(bytes, b"From <")
+            .filter(|at| {
+                let (before, line) = bytes.split_at(*at);
+                let quoted = self.at_line && before.iter().all(|byte| *byte == b'>');
+                let line = trimmed(line);
+                !quoted && line.contains(&b'>') && separator::date(line).is_some()
+            })
+            .last()
     }
 
     fn border(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -612,6 +621,8 @@ mod tests {
         let (report, both) = repaired(&join(&[&one, b"From <a@"]));
         assert_eq!(damages(&report), [Damage::NoHeader, Damage::Torn]);
         assert_eq!((both.kept, both.lost), (one.clone(), b"From <a@".to_vec()));
+        let (report, both) = repaired(&join(&[&one, b"From <a@b> Mon ", &two]));
+        assert_eq!((damages(&report), both.kept), (vec![Damage::NoHeader], join(&[&one, &two])));
         let (report, both) = repaired(&one[..60]);
         assert_eq!(damages(&report), [Damage::Torn]);
         assert_eq!(both.kept, [&one[..60], b"\r\n\r\n"].concat());
