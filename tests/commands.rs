@@ -145,6 +145,9 @@ fn check_names_faults_of_every_kind() {
     std::fs::write(tree.path("users/mike/MAIN.MBX"), "").unwrap();
     std::fs::create_dir(tree.path("users/nobodys")).unwrap();
     std::fs::remove_file(tree.path("Lists/news/list.ini")).unwrap();
+    let settings = tree.path("example_org/Lists/beer");
+    std::fs::create_dir(&settings).unwrap();
+    std::fs::write(settings.join("list.ini"), "; mine\nAllowPostingBy=Friends\n").unwrap();
     std::fs::remove_file(tree.path("example_org/team.lst")).unwrap();
     std::fs::write(tree.path("users/mike/forward.ima"), "suzuki@example.jp,nobody-there@example.org\r\n")
         .unwrap();
@@ -159,6 +162,7 @@ fn check_names_faults_of_every_kind() {
         ("permissions", "Main.mbx: differs from MAIN.MBX only in case"),
         ("user", "nobodys: a directory of no user"),
         ("list", "news@mail.example.jp: no list.ini"),
+        ("list", "beer@example.org: list.ini: line 2: AllowPostingBy: must be Anyone"),
         ("alias", "team@example.org"),
         ("user", "forwards to nobody-there@example.org"),
         ("alias", "mike@mail.example.jp -> suzuki@mail.example.jp -> mike@mail.example.jp"),

@@ -6,6 +6,7 @@ pub mod group;
 pub mod group_file;
 pub mod index;
 pub mod limits;
+pub mod list;
 pub mod lock;
 pub mod logdate;
 pub mod logline;

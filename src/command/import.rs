@@ -20,6 +20,7 @@ use layout::registry::regfile::{self, AliasFinding, ImportError, ImportOptions, 
 use layout::registry::store::{self, StoreError};
 use layout::root::Root;
 use serde_json::json;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ impl Import {
         let config = Config::new(&root, Registry::from_doc(&doc));
         let tree = Tree::new(&config);
         let domains = tree.survey();
-        let mut report = Report::new(&tree, came, &domains);
+        let mut report = Report::new(&tree, came, &domains, &doc);
         if !self.dry_run {
             report.kept = store::create(&root, &doc, self.force)?;
             give_to_owner(&root, &registry_files(&root))?;
@@ -104,9 +105,11 @@ impl Import {
 fn write_lists(root: &Root, doc: &Doc, domains: &[DomainSurvey<'_>]) -> Result<(), CommandError> {
     for (domain, list) in without_settings(domains) {
         let path = root.find(&list.dir, "list.ini");
-        let text = lists::settings_of(doc, domain, &list.name);
-        let written =
-            write_new(root.disk(), &path, text.as_bytes()).and_then(|()| root.disk().sync_dir(&list.dir));
+        let settings = lists::settings_of(doc, domain, &list.name);
+        // There may be a password in it.
+        let written = write_new(root.disk(), &path, settings.write())
+            .and_then(|()| root.disk().make_private(&path))
+            .and_then(|()| root.disk().sync_dir(&list.dir));
         written.map_err(CommandError::file(&path))?;
         give_to_owner(root, &[path])?;
     }
@@ -147,16 +150,17 @@ struct Directory {
     unusable_ids: Vec<String>,
     orphans: Vec<String>,
     lists: Vec<String>,
-    lists_without_settings: Vec<String>,
+    /// Lists that get a new `list.ini`, with the settings that the registry has for it.
+    lists_without_settings: Vec<(String, Vec<&'static str>)>,
     totals: Totals,
     unreadable: Vec<String>,
 }
 
 impl Report {
-    fn new(tree: &Tree<'_>, came: ImportReport, domains: &[DomainSurvey<'_>]) -> Report {
+    fn new(tree: &Tree<'_>, came: ImportReport, domains: &[DomainSurvey<'_>], doc: &Doc) -> Report {
         Report {
             came,
-            domains: domains.iter().map(Directory::new).collect(),
+            domains: domains.iter().map(|found| Directory::new(found, doc)).collect(),
             addresses_missing: addresses_missing(tree.registry, &own_addresses()),
             groups_missing: groups_missing(tree),
             written: false,
@@ -227,7 +231,8 @@ impl Report {
                 "directory": directory.path,
                 "directories_of_nobody": directory.orphans,
                 "lists": directory.lists,
-                "lists_without_settings": directory.lists_without_settings,
+                "lists_without_settings": directory.lists_without_settings.iter().map(|(list, _)| list).collect::<Vec<_>>(),
+                "lists_taken_over": directory.lists_without_settings.iter().cloned().collect::<HashMap<_, _>>(),
                 "mailboxes": directory.totals.mailboxes,
                 "messages": directory.totals.messages,
                 "bytes": directory.totals.bytes,
@@ -257,7 +262,7 @@ impl Report {
 }
 
 impl Directory {
-    fn new(found: &DomainSurvey<'_>) -> Directory {
+    fn new(found: &DomainSurvey<'_>, doc: &Doc) -> Directory {
         let failed = found.mailboxes.iter().filter_map(|mailbox| match &mailbox.seen {
             Err(error) => Some(super::check::mailbox_error(&mailbox.file, error)),
             Ok(_) => None,
@@ -276,7 +281,7 @@ impl Directory {
             orphans: found.orphans.iter().map(TreePath::to_string).collect(),
             lists: found.lists.iter().map(|list| list.name.clone()).collect(),
             lists_without_settings: without_settings(std::slice::from_ref(found))
-                .map(|(_, list)| list.name.clone())
+                .map(|(domain, list)| (list.name.clone(), lists::taken_over(doc, domain, &list.name)))
                 .collect(),
             totals: found.totals(),
             unreadable: found.unreadable.iter().cloned().chain(failed).collect(),
@@ -310,11 +315,18 @@ impl Directory {
                 "{domain}: the user {id} has an ID that can be no directory name, and cannot be served"
             ));
         }
-        for list in &self.lists_without_settings {
-            lines.push(format!(
-                "list {list}@{domain}: its settings are not in the registry. Every post goes to the owner until list.ini says \
-                 otherwise: see AllowPostingBy there"
-            ));
+        for (list, taken) in &self.lists_without_settings {
+            let from = match taken.is_empty() {
+                true => "its settings are not in the registry".to_owned(),
+                false => format!("the registry gave {}", taken.join(", ")),
+            };
+            let posting = match taken.contains(&"AllowPostingBy") {
+                true => "see list.ini",
+                false => {
+                    "every post goes to the owner until list.ini says otherwise: see AllowPostingBy there"
+                }
+            };
+            lines.push(format!("list {list}@{domain}: {from}; {posting}"));
         }
         for path in &self.orphans {
             lines.push(format!("{path}: a directory of no user; nothing reads it"));

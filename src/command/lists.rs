@@ -1,61 +1,45 @@
 //! The `list.ini` that import writes for a list of the old server.
 //!
-//! Where IMail kept the settings of a list is not known, so an old list loses its settings in the move. What import writes
-//! makes sure that no post reaches the wrong people meanwhile: each goes to the owner, who decides.
+//! Where IMail kept the settings of a list is not known. Values of a list key that have a name of ours are taken over; where nothing says who may
+//! post, each post goes to the owner, who decides, so that none reaches the wrong people.
 
+use layout::list::settings::{NAMES, SettingsFile};
 use layout::registry::doc::Doc;
 use layout::registry::model::domain_path;
 
-/// The settings of a list. The names are ours; a value of an old list key is taken over if it has one of them.
-pub(super) const SETTINGS: [&str; 25] = [
-    "Title",
-    "Owner",
-    "LocalAdministrator",
-    "EnableSubjectModification",
-    "SubjectText",
-    "MaxMessageSize",
-    "ReplyToList",
-    "SkipDmarcFromReplacement",
-    "EnableArchiving",
-    "AllowPostingBy",
-    "AllowUnsubscribeBySubject",
-    "PrivateList",
-    "EnablePostersList",
-    "DisableListCommands",
-    "UsePassword",
-    "Password",
-    "EnableHeader",
-    "EnableTrailer",
-    "DigestMode",
-    "DigestMailbox",
-    "DigestSchedule",
-    "DigestSize",
-    "Language",
-    "ConfirmSubscriptions",
-    "BounceLimit",
-];
-
 /// The settings file of a list that has none: what the registry says of it, else the owner and moderation.
-pub(super) fn settings_of(doc: &Doc, domain: &str, list: &str) -> String {
-    let key = format!("{}\\Lists\\{list}", domain_path(domain));
-    let mut lines = vec![
-        "; Settings of this list. The settings that the old server had are not in its registry, so every post goes to".to_owned(),
-        "; the owner until AllowPostingBy is Subscribers or Anyone.".to_owned(),
-    ];
-    for name in SETTINGS {
-        let line = |value: String| format!("{name}={value}");
-        let number = || doc.get_number(&key, name).map(|number| number.to_string());
-        let old = doc.get_text(&key, name).or_else(number);
-        let old = old.filter(|value| !value.is_empty() && !value.contains(char::is_control));
-        match (old, name) {
-            (Some(value), _) => lines.push(line(value)),
-            (None, "Owner") => lines.push(line(format!("postmaster@{domain}"))),
-            (None, "AllowPostingBy") => lines.push(line("Moderators".to_owned())),
+pub(super) fn settings_of(doc: &Doc, domain: &str, list: &str) -> SettingsFile {
+    let key = key_of(domain, list);
+    let mut file = SettingsFile::new(&[
+        "Settings of this list. Where the registry of the old server says nothing of who may post, every post goes to the",
+        "owner until AllowPostingBy is Subscribers or Anyone.",
+    ]);
+    for name in NAMES {
+        match (old_value(doc, &key, name), name) {
+            (Some(value), _) => file.set(name, &value),
+            (None, "Owner") => file.set(name, &format!("postmaster@{domain}")),
+            (None, "AllowPostingBy") => file.set(name, "Moderators"),
             _ => {}
         }
     }
-    lines.push(String::new());
-    lines.join("\n")
+    file
+}
+
+/// The names of the settings that an old list key has.
+pub(super) fn taken_over(doc: &Doc, domain: &str, list: &str) -> Vec<&'static str> {
+    let key = key_of(domain, list);
+    NAMES.into_iter().filter(|name| old_value(doc, &key, name).is_some()).collect()
+}
+
+fn key_of(domain: &str, list: &str) -> String {
+    format!("{}\\Lists\\{list}", domain_path(domain))
+}
+
+/// A value of an old list key, as text, if it may stand in a line.
+fn old_value(doc: &Doc, key: &str, name: &str) -> Option<String> {
+    let number = || doc.get_number(key, name).map(|number| number.to_string());
+    let old = doc.get_text(key, name).or_else(number);
+    old.filter(|value| !value.is_empty() && !value.contains(char::is_control))
 }
 
 #[cfg(test)]
@@ -67,7 +51,8 @@ mod tests {
         let text = "[Domains\\a.b\\Lists\\news]\nowner=ann@a.b\nTitle=The News\nDirectory=C:\\x\nPrivateList=dword:00000001\n";
         let (doc, _) = Doc::parse(text.as_bytes().to_vec());
         let lines = |list| -> Vec<String> {
-            settings_of(&doc, "a.b", list)
+            String::from_utf8(settings_of(&doc, "a.b", list).write().to_vec())
+                .unwrap()
                 .lines()
                 .filter(|line| !line.starts_with(';'))
                 .map(str::to_owned)
@@ -77,6 +62,7 @@ mod tests {
             lines("News"),
             ["Title=The News", "Owner=ann@a.b", "AllowPostingBy=Moderators", "PrivateList=1"]
         );
+        assert_eq!(taken_over(&doc, "a.b", "NEWS"), ["Title", "Owner", "PrivateList"]);
         assert_eq!(lines("other"), ["Owner=postmaster@a.b", "AllowPostingBy=Moderators"]);
     }
 }

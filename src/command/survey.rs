@@ -2,6 +2,8 @@
 
 use crate::config::Config;
 use layout::disk::Kind;
+use layout::limits::SETTINGS_FILE_MAX;
+use layout::list::settings::SettingsFile;
 use layout::mailbox::{Inspection, MailboxError, inspect};
 use layout::name::UserId;
 use layout::path::TreePath;
@@ -43,6 +45,8 @@ pub(super) struct ListDir {
     pub(super) dir: TreePath,
     /// Has it a `list.ini`?
     pub(super) has_settings: bool,
+    /// What is not understood in it.
+    pub(super) complaints: Vec<String>,
 }
 
 /// A mailbox.
@@ -134,8 +138,15 @@ impl<'a> Tree<'a> {
             found.orphans = directories.into_iter().filter(nobodys).collect();
         }
         for list in self.directories(&dir.lists(), &mut found.unreadable) {
-            let has_settings = self.root.file_in(&list, "list.ini").is_some();
-            found.lists.push(ListDir { name: list.name().to_owned(), dir: list, has_settings });
+            let settings = self.root.file_in(&list, "list.ini");
+            let bytes = settings.as_ref().map(|file| self.root.disk().read(file, SETTINGS_FILE_MAX));
+            let complaints = match bytes {
+                Some(Ok(bytes)) => SettingsFile::parse(bytes).complaints(),
+                Some(Err(error)) => vec![error.to_string()],
+                None => Vec::new(),
+            };
+            let (name, has_settings) = (list.name().to_owned(), settings.is_some());
+            found.lists.push(ListDir { name, dir: list, has_settings, complaints });
         }
         found
     }

@@ -118,7 +118,7 @@ pub fn fold(text: &str) -> String {
 }
 
 /// Katakana in the order of their half-width forms, U+FF61 to U+FF9D.
-const KATAKANA: [char; 61] = [
+pub(super) const KATAKANA: [char; 61] = [
     '。', '「', '」', '、', '・', 'ヲ', 'ァ', 'ィ', 'ゥ', 'ェ', 'ォ', 'ャ', 'ュ', 'ョ', 'ッ', 'ー', 'ア',
     'イ', 'ウ', 'エ', 'オ', 'カ', 'キ', 'ク', 'ケ', 'コ', 'サ', 'シ', 'ス', 'セ', 'ソ', 'タ', 'チ', 'ツ',
     'テ', 'ト', 'ナ', 'ニ', 'ヌ', 'ネ', 'ノ', 'ハ', 'ヒ', 'フ', 'ヘ', 'ホ', 'マ', 'ミ', 'ム', 'メ', 'モ',
@@ -146,7 +146,7 @@ fn fold_width(character: char) -> char {
 }
 
 /// Joins a voicing mark with the kana before it; a stray mark stays as U+309B or U+309C.
-fn voice(out: &mut String, mark: char) {
+pub(super) fn voice(out: &mut String, mark: char) {
     let semi = matches!(mark, '\u{309A}' | '\u{309C}' | '\u{FF9F}');
     // A spacing full-width mark is a character of its own, not part of the one before it.
     let spacing = matches!(mark, '\u{309B}' | '\u{309C}');

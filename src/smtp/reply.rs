@@ -18,6 +18,7 @@ pub fn refusal(refusal: &Refusal) -> String {
         },
         Refusal::MailboxFull(address) => format!("552 5.2.2 {MAILBOX_FULL}: <{address}>"),
         Refusal::TooLarge => text::TOO_LARGE.to_owned(),
+        Refusal::Post(refused) => crate::transport::bounce::post_reply(*refused).to_owned(),
         Refusal::Hops => text::HOPS.to_owned(),
         Refusal::NotStored => text::NOT_STORED.to_owned(),
     }

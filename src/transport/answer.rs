@@ -21,9 +21,9 @@
 use super::route::{DISCARD, MailboxTarget};
 use super::{Inner, mailbox_address, windows_path};
 use crate::config::Config;
+use crate::message::charset::UTF8;
+use crate::message::encode::{self, LINE_MAX, header_text};
 use crate::message::header::{Address, addresses, fields, unfold, value};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Local, NaiveDate};
 use layout::disk::Open;
 use layout::limits::SETTINGS_FILE_MAX;
@@ -47,12 +47,6 @@ pub const SUBJECT_MAX: usize = 80;
 pub const PER_DAY: u32 = 10;
 /// So many pairs of mailbox and sender are remembered for a day; then counting begins anew.
 const REMEMBERED: usize = 50_000;
-/// The longest line that goes out as it is (RFC 5322 §2.1.1).
-const LINE_MAX: usize = 990;
-/// Bytes of text in one encoded word, so that its line has 76 characters at most behind the field's name too (RFC 2047 §2).
-const WORD_MAX: usize = 39;
-/// Base64 of a body: bytes in a line of 76 characters.
-const BASE64_LINE: usize = 57;
 
 /// What the answers given so far are remembered by. While it is locked nobody else answers, so `vacation.snt` cannot get a sender twice.
 #[derive(Default)]
@@ -98,7 +92,7 @@ fn is_person(sender: &str) -> bool {
 }
 
 /// Is it automatic, bulk or list mail by its header?
-fn is_automatic(message: &[u8]) -> bool {
+pub(crate) fn is_automatic(message: &[u8]) -> bool {
     fields(message).any(|field| {
         let value = unfold(field.value).to_ascii_lowercase();
         let name = field.name.to_ascii_lowercase();
@@ -204,17 +198,18 @@ pub fn compose(
         format!("In-Reply-To: {id}\r\nReferences: {id}\r\n")
     });
     let subject = answer.subject.clone().unwrap_or_else(|| reply_subject(message));
-    let (encoding, body) = encoded_body(&answer.body);
-    let charset = if encoding == "7bit" { "us-ascii" } else { "utf-8" };
+    let encode::Body { charset, encoding, bytes } = encode::body(&answer.body, UTF8);
     let stamp = now.format("%Y%m%d%H%M%S");
     let date = now.format("%a, %d %b %Y %H:%M:%S %z");
-    format!(
+    let mut mail = format!(
         "Date: {date}\r\nMessage-Id: <{stamp}.{number:016x}@{host}>\r\nMime-Version: 1.0\r\n\
          Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\
-         From: <{from}>\r\nTo: <{to}>\r\nSubject: {}\r\n{reference}Auto-Submitted: auto-replied\r\n\r\n{body}",
-        encoded_subject(&subject)
+         From: <{from}>\r\nTo: <{to}>\r\nSubject: {}\r\n{reference}Auto-Submitted: auto-replied\r\n\r\n",
+        header_text(&subject, UTF8, "Subject: ".len())
     )
-    .into_bytes()
+    .into_bytes();
+    mail.extend(bytes);
+    mail
 }
 
 /// `Re:` and the subject of the message, as text.
@@ -226,36 +221,6 @@ fn reply_subject(message: &[u8]) -> String {
         _ => &theirs,
     };
     format!("Re: {}", bare.trim().chars().take(SUBJECT_MAX * 2).collect::<String>())
-}
-
-/// A subject as a field's value: as it is if it is short ASCII, else in encoded words (RFC 2047).
-fn encoded_subject(subject: &str) -> String {
-    let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if subject.is_ascii() && !subject.contains("=?") {
-        return subject;
-    }
-    let mut words = vec![String::new()];
-    for c in subject.chars() {
-        match words.last_mut() {
-            Some(word) if word.len() + c.len_utf8() <= WORD_MAX => word.push(c),
-            _ => words.push(c.to_string()),
-        }
-    }
-    let words: Vec<String> =
-        words.iter().map(|word| format!("=?utf-8?B?{}?=", STANDARD.encode(word))).collect();
-    words.join("\r\n ")
-}
-
-/// The transfer encoding of a text, and the text in it.
-fn encoded_body(body: &str) -> (&'static str, String) {
-    let lines: Vec<&str> = body.lines().collect();
-    let text: String = lines.iter().map(|line| format!("{}\r\n", line.trim_end_matches('\r'))).collect();
-    let simple = |c: char| c.is_ascii() && (!c.is_control() || matches!(c, '\t' | '\r' | '\n'));
-    if text.chars().all(simple) && lines.iter().all(|line| line.len() <= LINE_MAX) {
-        return ("7bit", text);
-    }
-    let coded = text.as_bytes().chunks(BASE64_LINE).map(|piece| STANDARD.encode(piece) + "\r\n");
-    ("base64", coded.collect())
 }
 
 /// The files that decide about answers of one mailbox, if they exist.

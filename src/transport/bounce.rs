@@ -11,6 +11,7 @@
 //! [`ORIGINAL_MAX`] bytes of the original, [`FAILURES_MAX`] recipients, [`REPLY_LINES_MAX`] lines of each server's reply, [`LINE_MAX`] bytes a line
 //! of it.
 
+use crate::lists::post::Refused;
 use chrono::{DateTime, Datelike as _, Local};
 use layout::mbx::compose::Source;
 use layout::mbx::header;
@@ -108,6 +109,14 @@ impl Failure {
         Failure::new(recipient, format!("undeliverable to {recipient}"))
     }
 
+    /// Its list does not take this post.
+    pub fn post(recipient: &str, refused: Refused) -> Failure {
+        let reply = post_reply(refused);
+        let reason = reply.get("550 5.7.1 ".len()..).unwrap_or(reply);
+        let reason = format!("undeliverable to {recipient} ({reason})");
+        Failure { reply: vec![reply.to_owned()], ..Failure::new(recipient, reason) }
+    }
+
     /// The same with what the server said.
     pub fn with_reply(self, stage: &'static str, reply: Vec<String>) -> Failure {
         Failure { stage: Some(stage), reply, ..self }
@@ -127,6 +136,15 @@ pub const MAILBOX_FULL: &str = "User mailbox exceeds allowed size";
 
 /// The SMTP reply to a message that is larger than it may be.
 pub const TOO_LARGE: &str = "552 5.3.4 message size exceeds fixed maximum message size";
+
+/// The SMTP reply to a post that its list does not take; the last is IMail's text (kill file help).
+pub fn post_reply(refused: Refused) -> &'static str {
+    match refused {
+        Refused::Password => "550 5.7.1 this list wants its password in front of the subject: [:password:]",
+        Refused::TooLarge => "552 5.3.4 message is larger than this list takes",
+        Refused::Killed => "501 5.7.1 unacceptable mail address",
+    }
+}
 
 /// What reason lines mean as status codes.
 const STATUS: [(&str, &str); 5] = [

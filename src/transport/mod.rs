@@ -8,8 +8,10 @@
 
 pub mod answer;
 pub mod bounce;
+mod digests;
 pub mod etrn;
 pub mod incoming;
+mod mailing;
 mod notice;
 pub mod program;
 pub mod queue;
@@ -22,6 +24,9 @@ mod testing;
 pub mod trace;
 
 use crate::config::{Config, Live};
+use crate::lists::dmarc::Policies;
+use crate::lists::list::List;
+use crate::lists::post::{Outcome as Judged, Refused as ListRefused, judge};
 use crate::logs::Log;
 use crate::mailbox::Hub;
 use crate::mailbox::commit::Outcome;
@@ -30,6 +35,7 @@ use bounce::{Action, Failure};
 use incoming::Incoming;
 use layout::index::journal::Token;
 use layout::limits::{MESSAGE_MAX, RETURNABLE_MAILBOX_MAX};
+use layout::list::change::Changes;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mailbox::Appended;
 use layout::mbx::compose::{NewMessage, Source, Way};
@@ -45,7 +51,7 @@ use remote::client::Timeouts;
 use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
-use route::{MailboxTarget, Routed, Unroutable, route};
+use route::{ListRole, ListTarget, MailboxTarget, Routed, Unroutable, route};
 use spooler::Spooler;
 use std::collections::HashSet;
 use std::io;
@@ -69,6 +75,10 @@ struct Inner {
     ids: IdSource,
     /// Automatic answers given so far.
     answers: answer::Memory,
+    /// What was changed in the files of lists.
+    list_changes: Changes,
+    /// What authors' domains want of lists.
+    policies: Policies,
     /// When domains were asked for.
     requests: etrn::Requests,
     remote: Remote,
@@ -132,6 +142,8 @@ pub enum Refusal {
     MailboxFull(String),
     /// It went around in circles.
     Hops,
+    /// The list does not take this post.
+    Post(ListRefused),
     /// It could not be stored; the sender is to come again.
     NotStored,
 }
@@ -220,12 +232,15 @@ impl Transport {
             spooler,
             ids,
             answers: answer::Memory::default(),
+            list_changes: Changes::default(),
+            policies: Policies::default(),
             requests: etrn::Requests::default(),
             remote,
             program_time_max,
             new_items,
         });
         if with_queue {
+            tokio::spawn(digests::run(inner.clone()));
             tokio::spawn(queue::run(inner.clone(), incoming, look_every));
         }
         Ok(Transport { inner })
@@ -411,7 +426,19 @@ impl Inner {
                 }
             }
             begun.discarded |= recipient.routed.discarded;
-            for address in recipient.routed.remote.iter().chain(&recipient.routed.waiting) {
+            if let Some(refused) = self.refused_by_list(config, arrival, recipient, source) {
+                match (refused, arrival.recipients.len()) {
+                    (ListRefused::Killed, 2..) => begun.discarded = true,
+                    _ => {
+                        let failure = Failure::post(&recipient.address, refused);
+                        begun.refuse(recipient, Refusal::Post(refused), failure);
+                    }
+                }
+                continue;
+            }
+            let lists: Vec<String> = recipient.routed.lists.iter().map(ListTarget::address).collect();
+            let Routed { remote, waiting, .. } = &recipient.routed;
+            for address in remote.iter().chain(&lists).chain(waiting) {
                 if seen.insert(address.to_lowercase()) {
                     let original = Some(recipient.address.clone());
                     let dsn = recipient.dsn.clone();
@@ -420,6 +447,29 @@ impl Inner {
             }
         }
         begun
+    }
+
+    /// A post that its list would send back is refused while its sender is there to hear it.
+    fn refused_by_list(
+        &self,
+        config: &Config,
+        arrival: &Arrival,
+        recipient: &Recipient,
+        source: &Source,
+    ) -> Option<ListRefused> {
+        let [ListTarget { domain, list, role: ListRole::Post }] = recipient.routed.lists.as_slice() else {
+            return None;
+        };
+        let Routed { mailboxes, remote, waiting, .. } = &recipient.routed;
+        if !mailboxes.is_empty() || !remote.is_empty() || !waiting.is_empty() {
+            return None;
+        }
+        // What cannot be read now is judged again when the post has its turn.
+        let list = List::find(config, config.local_domain(domain)?, list).ok()??;
+        match judge(&list, &source.head().ok()?, source.len(), &arrival.origin.sender) {
+            Ok(Judged::Refused(refused)) => Some(refused),
+            _ => None,
+        }
     }
 
     /// The largest message that the domain of an address takes.

@@ -19,6 +19,7 @@
 //! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 
 mod attempt;
+mod lists;
 mod tell;
 
 use super::Inner;
@@ -133,6 +134,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
             _ = tick.tick() => {
                 let began = Instant::now();
                 queue.look();
+                queue.inner.tend_lists();
                 tick.reset_after(look_every.max(began.elapsed() * LOOK_SHARE));
                 queue.inner.remote.tidy().await;
             }

@@ -135,7 +135,10 @@ impl Inner {
         bytes: u64,
     ) -> Result<(), Refusal> {
         let routed = &recipient.routed;
-        let others = !routed.remote.is_empty() || !routed.waiting.is_empty() || routed.discarded;
+        let others = !routed.remote.is_empty()
+            || !routed.waiting.is_empty()
+            || !routed.lists.is_empty()
+            || routed.discarded;
         // A message has at least one byte.
         let bytes = bytes.max(1);
         if others || routed.mailboxes.iter().any(|target| self.has_room(config, target, bytes)) {

@@ -10,6 +10,7 @@
 //! [`DEPTH_MAX`] aliases and forwards one behind the other, [`TARGETS_MAX`] targets.
 
 use crate::config::Config;
+use crate::lists::header::{BOUNCE_SUFFIX, SERVER};
 use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::name::MailboxName;
@@ -48,6 +49,40 @@ impl fmt::Debug for MailboxTarget {
     }
 }
 
+/// What a list's address, or the list server's, is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListRole {
+    /// Posts.
+    Post,
+    /// Posts that came back.
+    Bounce,
+    /// Commands.
+    Server,
+}
+
+/// A mailing list, or a domain's list server, that gets a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListTarget {
+    /// The official name of the domain.
+    pub domain: String,
+    /// The list's name in lower case; empty for the list server.
+    pub list: String,
+    /// What comes there.
+    pub role: ListRole,
+}
+
+impl ListTarget {
+    /// The address that leads there and nowhere else, whatever aliases there are.
+    pub fn address(&self) -> String {
+        let ListTarget { domain, list, role } = self;
+        match role {
+            ListRole::Post => format!("{list}@{domain}"),
+            ListRole::Bounce => format!("{list}{BOUNCE_SUFFIX}@{domain}"),
+            ListRole::Server => format!("{SERVER}@{domain}"),
+        }
+    }
+}
+
 /// Everybody who gets mail for one address.
 #[derive(Clone, Debug, Default)]
 pub struct Routed {
@@ -55,6 +90,8 @@ pub struct Routed {
     pub mailboxes: Vec<MailboxTarget>,
     /// Addresses elsewhere, each once.
     pub remote: Vec<String>,
+    /// Lists here, each once. Their mail goes through the spool.
+    pub lists: Vec<ListTarget>,
     /// Mail for these has to wait in the spool: what they name is not allowed, or not readable, at the moment.
     pub waiting: Vec<String>,
     /// Members and forwards that lead nowhere, with the reason: for the log.
@@ -81,9 +118,8 @@ pub enum Unroutable {
 pub fn route(config: &Config, address: &str, may_create: bool) -> Result<Routed, Unroutable> {
     let mut walk = Walk { config, may_create, routed: Routed::default(), visited: HashSet::new() };
     walk.address(address, None, 0)?;
-    let Routed { mailboxes, remote, waiting, lost, discarded } = &walk.routed;
-    if mailboxes.is_empty() && remote.is_empty() && waiting.is_empty() && !discarded {
-        tracing::warn!(address, ?lost, "an address leads nowhere");
+    if walk.count() == 0 && !walk.routed.discarded {
+        tracing::warn!(address, lost = ?walk.routed.lost, "an address leads nowhere");
         return Err(Unroutable::UnknownUser);
     }
     Ok(walk.routed)
@@ -145,12 +181,20 @@ impl<'a> Walk<'a> {
         if let Some(alias) = domain.alias(local) {
             return self.alias(alias, domain, depth);
         }
-        let list = local.strip_suffix("-bounce").unwrap_or(local);
-        if self.config.has_list(domain, local) || self.config.has_list(domain, list) {
-            return self.list(local, domain);
+        if self.config.has_list(domain, local) {
+            return self.list(local, ListRole::Post, domain);
+        }
+        if let Some(list) = local.to_ascii_lowercase().strip_suffix(BOUNCE_SUFFIX)
+            && self.config.has_list(domain, list)
+        {
+            return self.list(list, ListRole::Bounce, domain);
         }
         if let Some(user) = domain.user(local) {
             return self.user(user, domain, depth);
+        }
+        // It stands in the headers of posts, so it works without its alias too.
+        if local.eq_ignore_ascii_case(SERVER) {
+            return self.list("", ListRole::Server, domain);
         }
         if let Some((id, mailbox)) = local.rsplit_once(self.config.registry.global.mailbox_split_char)
             && let Some(user) = domain.user(id)
@@ -174,7 +218,7 @@ impl<'a> Walk<'a> {
 
     fn alias(&mut self, alias: &AliasEntry, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
         if self.config.has_list(domain, alias.value.trim()) {
-            return self.list(alias.value.trim(), domain);
+            return self.list(alias.value.trim(), ListRole::Post, domain);
         }
         match classify(&alias.value) {
             Alias::Standard(members) => self.members(&alias.name, members, domain, depth),
@@ -192,7 +236,7 @@ impl<'a> Walk<'a> {
                 self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
                 Ok(())
             }
-            Alias::ListServer(_) => Err(Unroutable::Unavailable("the list server is not running")),
+            Alias::ListServer(word) => self.list_server(word.as_deref().unwrap_or_default(), domain),
             Alias::Unclear => Err(Unroutable::Unavailable("this alias is not understood")),
         }
     }
@@ -215,8 +259,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn list(&self, _name: &str, _domain: &Domain) -> Result<(), Unroutable> {
-        Err(Unroutable::Unavailable("mailing lists are not served yet"))
+    fn list(&mut self, name: &str, role: ListRole, domain: &Domain) -> Result<(), Unroutable> {
+        let list = ListTarget { domain: domain.name.clone(), list: name.to_ascii_lowercase(), role };
+        if !self.routed.lists.contains(&list) {
+            self.routed.lists.push(list);
+        }
+        Ok(())
+    }
+
+    /// `imailsrv.exe` with the name of a list, or of a domain, behind it.
+    fn list_server(&mut self, word: &str, domain: &'a Domain) -> Result<(), Unroutable> {
+        if self.config.has_list(domain, word) {
+            return self.list(word, ListRole::Post, domain);
+        }
+        let domain = self.config.local_domain(word).unwrap_or(domain);
+        self.list("", ListRole::Server, domain)
     }
 
     /// A user's own mailbox, after a look at `forward.ima`.
@@ -249,7 +306,8 @@ impl<'a> Walk<'a> {
     }
 
     fn count(&self) -> usize {
-        self.routed.mailboxes.len() + self.routed.remote.len() + self.routed.waiting.len()
+        let Routed { mailboxes, remote, lists, waiting, .. } = &self.routed;
+        mailboxes.len() + remote.len() + lists.len() + waiting.len()
     }
 
     /// `user-mailbox@domain`.
@@ -376,6 +434,7 @@ nobody=bob
             Ok(routed) => {
                 let mut parts: Vec<String> = routed.mailboxes.iter().map(|m| format!("{m:?}")).collect();
                 parts.extend(routed.remote);
+                parts.extend(routed.lists.iter().map(|list| format!("list {}", list.address())));
                 parts.extend(routed.waiting.into_iter().map(|w| format!("waits {w}")));
                 parts.extend(routed.discarded.then(|| "discarded".to_owned()));
                 parts.join(" ")
@@ -426,13 +485,15 @@ nobody=bob
         ] {
             assert_eq!(show(route(&config, address, false)), expected, "{address}");
         }
-        for address in [
-            "news@example.jp",
-            "news-bounce@example.jp",
-            "imailsrv@example.jp",
-            "odd@example.jp",
-            "gone@example.jp",
+        for (address, expected) in [
+            ("news@example.jp", "news@mail.example.jp"),
+            ("News-Bounce@example.jp", "news-bounce@mail.example.jp"),
+            ("imailsrv@example.jp", "imailsrv@mail.example.jp"),
+            ("IMAILSRV@example.org", "imailsrv@example.org"),
         ] {
+            assert_eq!(show(route(&config, address, false)), format!("list {expected}"), "{address}");
+        }
+        for address in ["odd@example.jp", "gone@example.jp"] {
             assert!(matches!(route(&config, address, false), Err(Unroutable::Unavailable(_))), "{address}");
         }
         assert_eq!(show(route(&config, "mike-new@example.jp", true)), "Mike@mail.example.jp/new");

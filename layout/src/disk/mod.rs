@@ -98,6 +98,11 @@ pub trait Disk: Send + Sync {
     fn stat(&self, path: &TreePath) -> io::Result<(Stamp, Kind)>;
     /// Moves an entry, replacing what is there.
     fn rename(&self, from: &TreePath, to: &TreePath) -> io::Result<()>;
+    /// Lets two files change places at once, so that what stood at `to` is not lost but stands at `from` afterwards. Where that cannot be
+    /// done it is a [`Disk::rename`], and the answer is `false`.
+    fn exchange(&self, from: &TreePath, to: &TreePath) -> io::Result<bool> {
+        self.rename(from, to).map(|()| false)
+    }
     /// Gives a file a second name.
     fn link(&self, from: &TreePath, to: &TreePath) -> io::Result<()>;
     /// Removes a file's name.

@@ -123,6 +123,21 @@ impl Disk for RealDisk {
         Ok(nix::fcntl::renameat(&from_dir, &from_name, &to_dir, &to_name)?)
     }
 
+    fn exchange(&self, from: &TreePath, to: &TreePath) -> io::Result<bool> {
+        use nix::errno::Errno;
+        let (from_dir, from_name) = self.directory(from)?;
+        let (to_dir, to_name) = self.directory(to)?;
+        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+        match nix::fcntl::renameat2(&from_dir, &from_name, &to_dir, &to_name, flags) {
+            Ok(()) => Ok(true),
+            // The file system knows no exchange, or there is nothing to exchange with.
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::ENOENT) => {
+                self.rename(from, to).map(|()| false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn link(&self, from: &TreePath, to: &TreePath) -> io::Result<()> {
         let (from_dir, from_name) = self.directory(from)?;
         let (to_dir, to_name) = self.directory(to)?;

@@ -33,7 +33,7 @@ use std::time::Duration;
 use zerocopy::byteorder::little_endian::{U32, U64};
 
 /// Messages of at most this size in all are written with one call.
-const ONE_WRITE: u64 = 4 << 20;
+const ONE_WRITE: u64 = 1 << 20;
 
 /// Messages for one mailbox.
 pub struct AppendJob<'a> {

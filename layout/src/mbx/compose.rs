@@ -22,6 +22,10 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
 /// How much of a file is passed through at once.
 const PIECE: usize = 256 << 10;
+/// How much of a message is read at first to find its header.
+const HEAD_FIRST: usize = 16 << 10;
+/// How many times as much is read when that was not enough.
+const HEAD_GROWTH: usize = 8;
 
 /// The bytes of a message as it came in, shared by all who get a copy.
 #[derive(Clone)]
@@ -59,9 +63,17 @@ impl Source {
         }
     }
 
-    /// The begin of the message up to the largest header.
+    /// The begin of the message: its whole header with what was read behind it, at most [`HEADER_MAX`] bytes. Headers are short and messages are
+    /// not, so little is read first.
     pub fn head(&self) -> io::Result<Vec<u8>> {
-        self.read(0, HEADER_MAX)
+        let mut length = HEAD_FIRST;
+        loop {
+            let begin = self.read(0, length)?;
+            if begin.len() < length || length >= HEADER_MAX || header::end(&begin).is_some() {
+                return Ok(begin);
+            }
+            length = (length * HEAD_GROWTH).min(HEADER_MAX);
+        }
     }
 }
 
@@ -315,6 +327,19 @@ mod tests {
     use crate::mbx::view::{Reader, serve};
     use crate::mbx::{scan, separator::Dialect};
     use proptest::prelude::*;
+
+    #[test]
+    fn the_head_holds_the_whole_header() {
+        for size in [10, HEAD_FIRST - 3, HEAD_FIRST, HEAD_FIRST * HEAD_GROWTH, HEADER_MAX + 1] {
+            let mut text = b"X: ".to_vec();
+            text.resize(size, b'x');
+            text.extend_from_slice(b"\r\n\r\n");
+            text.resize(size + 3 * HEADER_MAX, b'.');
+            let begin = Source::Bytes(text.clone().into()).head().unwrap();
+            assert_eq!(header::end(&begin), header::end(&text).filter(|end| *end <= HEADER_MAX), "{size}");
+            assert!(begin.len() <= HEADER_MAX);
+        }
+    }
 
     fn message(text: &[u8], way: Way) -> NewMessage {
         NewMessage {

@@ -4,7 +4,7 @@
 //! Administrators edit these files and other programs write them, so whatever is not understood stays where it is:
 //! [`Envelope`] holds the lines as they are and is edited line by line.
 //!
-//! Five letters are ours: IMail has none for what RFC 3461 and RFC 6531 let a client say. They are lower-case letters whose capitals mean nothing to IMail, in
+//! Six letters are ours: IMail has none for what RFC 3461 and RFC 6531 let a client say, and for how far a list's post is. They are lower-case letters whose capitals mean nothing to IMail, in
 //! case an old version does not tell one from the other, and they stand only in the files of messages for which a client said such a thing.
 //!
 //! The order of the optional letters is known only in part (`Q`, `H`, `S`, `R` in every example, `N` before its `R`); the rest
@@ -22,7 +22,7 @@ use crate::text::{self, LineEnd};
 /// The largest Q file that is read: about 200,000 recipients.
 pub const ENVELOPE_MAX: u64 = 16 << 20;
 
-/// The types of records, by their letters (Ipswitch KB; `a` since 10.01; the last five are ours).
+/// The types of records, by their letters (Ipswitch KB; `a` since 10.01; the last six are ours).
 pub mod letter {
     /// Full path of the D file.
     pub const DATA: u8 = b'Q';
@@ -72,10 +72,13 @@ pub mod letter {
     pub const ORCPT: u8 = b'g';
     /// Ours: 1, the sender was told that the message for the recipient after it waits.
     pub const DELAY_TOLD: u8 = b'j';
+    /// Ours: how many items were laid out for which list that the recipient after it stands for. `W` is a letter that IMail ignores.
+    pub const LAID_OUT: u8 = b'w';
 }
 
 /// Records that belong to the recipient after them.
-const OF_RECIPIENT: [u8; 4] = [letter::ORIGINAL, letter::NOTIFY, letter::ORCPT, letter::DELAY_TOLD];
+const OF_RECIPIENT: [u8; 5] =
+    [letter::ORIGINAL, letter::NOTIFY, letter::ORCPT, letter::DELAY_TOLD, letter::LAID_OUT];
 
 /// A recipient of an envelope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -359,6 +362,26 @@ impl Envelope {
         }
     }
 
+    /// How many items were laid out for a list that a recipient stands for; `None` before that.
+    pub fn laid_out(&self, list: &str) -> Option<u32> {
+        let records = self.lines.iter().filter(|line| line.letter() == letter::LAID_OUT).map(Line::text);
+        let mut counts = records.filter_map(|record| {
+            let (count, of) = record.split_once(' ')?;
+            of.eq_ignore_ascii_case(list).then(|| count.parse().ok()).flatten()
+        });
+        counts.next()
+    }
+
+    /// Notes that so many items were laid out for a list that this recipient stands for.
+    pub fn set_laid_out(&mut self, recipient: &str, list: &str, count: u32) {
+        let at = self.lines.iter().position(|line| line.is_recipient() && address(&line.text()) == recipient);
+        if let Some(at) = at {
+            let end = self.lines.first().map_or(LineEnd::CrLf, |line| line.end);
+            let end = if end == LineEnd::None { LineEnd::CrLf } else { end };
+            self.lines.insert(at, Line { end, ..Line::new(letter::LAID_OUT, &format!("{count} {list}")) });
+        }
+    }
+
     /// Keeps only the recipients that `keep` wants, by their index in [`Envelope::recipients`]; what a client said of one goes with it.
     pub fn retain_recipients(&mut self, mut keep: impl FnMut(usize, &Recipient) -> bool) {
         let all = self.recipients();
@@ -434,6 +457,21 @@ mod tests {
 
     fn addresses(envelope: &Envelope) -> Vec<String> {
         envelope.recipients().into_iter().map(|recipient| recipient.address).collect()
+    }
+
+    #[test]
+    fn what_was_laid_out_goes_with_its_recipient() {
+        let mut envelope = Envelope::parse(b"Qx\r\nS<a@b>\r\nN<x@y>\r\nR<x@y>\r\nR<all@y>");
+        envelope.set_laid_out("all@y", "news@y", 50);
+        envelope.set_laid_out("all@y", "beer@y", 1);
+        let again = Envelope::parse(&envelope.write());
+        assert_eq!(
+            (again.laid_out("NEWS@y"), again.laid_out("beer@y"), again.laid_out("x@y")),
+            (Some(50), Some(1), None)
+        );
+        assert_eq!(again.recipients().len(), 2);
+        envelope.retain_recipients(|_, one| one.address == "x@y");
+        assert_eq!(envelope.write(), b"Qx\r\nS<a@b>\r\nN<x@y>\r\nR<x@y>\r\n");
     }
 
     #[test]

@@ -169,6 +169,12 @@ impl Prepared {
         Ok(())
     }
 
+    /// Leaves the files as they are, for [`Store::publish`] after this process may have crashed: it is for the caller to have noted the
+    /// item durably elsewhere.
+    pub fn leave(mut self) {
+        self.published = true;
+    }
+
     /// The item's name.
     pub fn name(&self) -> &ItemName {
         &self.name
@@ -415,6 +421,41 @@ impl Store {
                 self.copy_data(name, &Source::File(handle, 0, length)).map(Some)
             }
         }
+    }
+
+    /// Renames T to Q of an item that was [`Prepared::leave`]d; answers whether there was a T. Not durable before [`Store::dir`] is.
+    pub fn publish(&self, name: &ItemName) -> io::Result<bool> {
+        match self.disk.rename(&self.path(Role::Arriving, name), &self.path(Role::Queued, name)) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes what a crash left of an item of ours that was never published. Answers whether there was anything.
+    pub fn scrap(&self, name: &ItemName) -> io::Result<bool> {
+        if self.disk.stat(&self.path(Role::Queued, name)).is_ok() {
+            return Ok(false);
+        }
+        let mut found = false;
+        for role in [Role::Arriving, Role::Data] {
+            match self.disk.unlink(&self.path(role, name)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                done => {
+                    done?;
+                    found = true;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes the files of prepared items durable, without accepting them.
+    pub fn sync_prepared(&self, all: &[Prepared]) -> io::Result<()> {
+        let mut set = SyncSet::default();
+        all.iter().for_each(|prepared| prepared.files(&mut set));
+        set.dir(self.dir.clone());
+        set.flush(&*self.disk)
     }
 
     /// Accepts items with syncs of their own; all or none.

@@ -59,6 +59,11 @@ fn domain(found: &DomainSurvey<'_>, report: &mut Report) {
     for line in &found.unreadable {
         report.finding(Area::Domain, line.as_str());
     }
+    for list in &found.lists {
+        for complaint in &list.complaints {
+            report.finding(Area::List, format!("{}@{name}: list.ini: {complaint}", list.name));
+        }
+    }
     for list in found.lists.iter().filter(|list| !list.has_settings) {
         report.finding(
             Area::List,

@@ -8,8 +8,8 @@ use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
-use crate::transport::route::{MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Inner, Letter, Placed, key, mailbox_address};
+use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
+use crate::transport::{Copy, Inner, Letter, Placed, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const ODD_FOR: Duration = Duration::from_secs(60);
 /// How long an item rests that nobody can be told of: until an admin touches it.
 const KEPT_FOR: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Recipients whose copies are under way at the same time.
+const COPIES_AT_ONCE: usize = 256;
 /// To how many domains one message is sent at a time.
 const DOMAINS_AT_ONCE: usize = 20;
 /// How often a Q file may be edited by somebody else while its new content is written.
@@ -39,6 +41,21 @@ pub(super) enum Rest {
     Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
+}
+
+/// Copies for one recipient that are under way.
+struct Storing {
+    /// The address in the envelope.
+    address: String,
+    /// Is it one mailbox?
+    single: bool,
+    copies: Vec<Copy>,
+    /// Mailboxes that have no room, as addresses.
+    full: Vec<String>,
+    /// Mailboxes for which it has to be tried again.
+    left: Vec<Recipient>,
+    /// Did a mailbox's settings send it somewhere else?
+    sent_on: bool,
 }
 
 /// What came of one address in the envelope.
@@ -80,9 +97,11 @@ pub(super) struct Pass<'a> {
     /// Was anything really tried?
     pub(super) tried: bool,
     /// Did another server, a program, or another item of the spool get the message?
-    sent: bool,
+    pub(super) sent: bool,
     /// When a destination that is left alone may be tried.
     not_before: Option<Instant>,
+    /// Lists that addresses of the envelope stand for.
+    pub(super) lists: Vec<(String, ListTarget)>,
 }
 
 /// Tries an item.
@@ -109,7 +128,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         return Ok(rest);
     }
     let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
-    let Taken { claim, stamp, loaded, source, waited } = taken;
+    let Taken { mut claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
     if loaded.is_finished(now) {
@@ -126,7 +145,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     if loaded.envelope.is_finished() {
         return until(SETTLED.saturating_sub(age));
     }
-    let envelope = loaded.envelope;
+    let mut envelope = loaded.envelope;
     let before = envelope.tries();
     let mut pass = Pass {
         inner,
@@ -145,6 +164,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         tried: false,
         sent: false,
         not_before: None,
+        lists: Vec::new(),
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
@@ -153,6 +173,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
     });
     pass.deliver(&envelope).await;
+    pass.serve_lists(&mut claim, &mut envelope).await;
     let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
     if matches!(status, Status::Requeued) && pass.tried {
         let tries_max = settings.max_tries;
@@ -226,7 +247,7 @@ impl Pass<'_> {
         let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
-        let mut seen = HashSet::new();
+        let (mut seen, mut storing) = (HashSet::new(), Vec::new());
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
             // An address elsewhere needs no file.
@@ -244,6 +265,11 @@ impl Pass<'_> {
             };
             self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
             self.verdicts.entry(address.clone()).or_default();
+            for list in routed.lists {
+                if seen.insert(list.address()) {
+                    self.lists.push((address.clone(), list));
+                }
+            }
             for target in routed.waiting {
                 if seen.insert(target.to_lowercase()) {
                     self.run_program(&address, target).await;
@@ -262,8 +288,13 @@ impl Pass<'_> {
                 elsewhere.entry(domain).or_default().push((address.clone(), to));
             }
             let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
-            self.store(&recipient, mailboxes).await;
+            storing.extend(self.store(&recipient, mailboxes));
+            // Those that are under way at the same time share their syncs.
+            if storing.len() >= COPIES_AT_ONCE {
+                self.stored(std::mem::take(&mut storing)).await;
+            }
         }
+        self.stored(storing).await;
         let mut domains: Vec<_> = elsewhere.into_iter().collect();
         while !domains.is_empty() {
             let rest = domains.split_off(domains.len().min(DOMAINS_AT_ONCE));
@@ -283,16 +314,15 @@ impl Pass<'_> {
         }
     }
 
-    async fn store(&mut self, recipient: &Recipient, mailboxes: Vec<MailboxTarget>) {
+    /// Hands the copies of a recipient to their mailboxes.
+    fn store(&self, recipient: &Recipient, mailboxes: Vec<MailboxTarget>) -> Option<Storing> {
         if mailboxes.is_empty() {
-            return;
+            return None;
         }
-        let shown = recipient.original.clone().unwrap_or_else(|| recipient.address.clone());
-        let (single, address) = (mailboxes.len() == 1, &recipient.address);
-        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-        let name = |own: String| if single { address.clone() } else { own };
+        let address = recipient.address.clone();
+        let shown = recipient.original.as_ref().unwrap_or(&address);
         let Pass { inner, config, id, sender, source, .. } = self;
-        let letter = Letter { sender, recipient: &shown, id: *id, source, sent_on: self.forwarded };
+        let letter = Letter { sender, recipient: shown, id: *id, source, sent_on: self.forwarded };
         let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
         tokio::task::block_in_place(|| {
             for target in &mailboxes {
@@ -300,19 +330,29 @@ impl Pass<'_> {
                     Placed::UnderWay(copy) => copies.push(copy),
                     Placed::SentOn => sent_on = true,
                     Placed::PutOff(waiting) => left.push(waiting),
-                    Placed::Full => full.push(name(mailbox_address(config, target))),
+                    Placed::Full => full.push(mailbox_address(config, target)),
                 }
             }
         });
-        left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
-        self.tried = true;
-        self.sent |= sent_on;
-        if left.is_empty() && full.is_empty() {
-            self.delivered(address);
-        }
-        self.failed(address, full.iter().map(|target| Failure::mailbox_full(target)));
-        for waiting in left {
-            self.left(address, name(waiting.address));
+        Some(Storing { address, single: mailboxes.len() == 1, copies, full, left, sent_on })
+    }
+
+    /// Waits for copies, and takes down what came of them.
+    async fn stored(&mut self, storing: Vec<Storing>) {
+        for Storing { address, single, copies, full, mut left, sent_on } in storing {
+            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+            let name = |own: String| if single { address.clone() } else { own };
+            let Pass { inner, config, id, sender, source, .. } = self;
+            left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
+            self.tried = true;
+            self.sent |= sent_on;
+            if left.is_empty() && full.is_empty() {
+                self.delivered(&address);
+            }
+            self.failed(&address, full.into_iter().map(|target| Failure::mailbox_full(&name(target))));
+            for waiting in left {
+                self.left(&address, name(waiting.address));
+            }
         }
     }
 
@@ -351,7 +391,7 @@ impl Pass<'_> {
     }
 
     /// One of those that an address stands for waits for the next try, if there is one.
-    fn left(&mut self, address: &str, target: String) {
+    pub(super) fn left(&mut self, address: &str, target: String) {
         let tries_max = self.config.registry.services.smtp.max_tries;
         match self.tries >= tries_max {
             true => self.failed(address, [Failure::tries_used_up(&target, tries_max)]),
@@ -444,7 +484,7 @@ impl Pass<'_> {
         self.note(target, &problem.lines.join(" / "));
     }
 
-    fn note(&self, target: &str, why: &str) {
+    pub(super) fn note(&self, target: &str, why: &str) {
         let text = format!("{target}: {why}");
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
@@ -549,7 +589,8 @@ fn refused(target: &str, why: &str) -> Failure {
 fn whereabouts(address: &str, routed: &Routed) -> String {
     let mailboxes = routed.mailboxes.iter().map(|target| format!("{target:?}"));
     let elsewhere = routed.remote.iter().chain(&routed.waiting).cloned();
-    let all: Vec<String> = mailboxes.chain(elsewhere).collect();
+    let lists = routed.lists.iter().map(ListTarget::address);
+    let all: Vec<String> = mailboxes.chain(elsewhere).chain(lists).collect();
     format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
 }
 

@@ -31,6 +31,14 @@ const SUBJECT: &str = "Subject: precious\r\n";
 /// The other server: takes mail, puts it off, or refuses it, by the recipient.
 const PEER: &[(&str, &str)] = &[("RCPT TO:<later@", "450 later"), ("RCPT TO:<no@", "550 no")];
 
+/// A list of two here and one elsewhere, which are two items of the spool in tests.
+const LIST: [(&str, &[u8]); 2] = [
+    ("list.ini", b"AllowPostingBy=Anyone\nSkipDmarcFromReplacement=1\n"),
+    ("users.lst", b"ann@example.org\r\nok@peer.example\r\nbob@example.org\r\n"),
+];
+/// Its members.
+const MEMBERS: [&str; 3] = ["ann", "bob", "ok"];
+
 /// What the machine was doing when it stopped.
 #[derive(Clone, Copy, Debug)]
 enum Work {
@@ -69,17 +77,23 @@ fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
     Server::on(&tree_on(disk), &tree_on(&SimDisk::new()), options)
 }
 
-/// A tree with a spool, and the server on it.
+/// A tree with a spool and a list, and the server on it.
 fn fresh(peer: SocketAddr) -> (SimDisk, Server) {
     let disk = SimDisk::new();
     disk.seed(&TreePath::operator(Path::new("/mail/registry.ini")), REGISTRY);
+    let root = tree_on(&disk);
+    let list = root.find(&root.find(root.top(), "lists"), "news");
+    root.make_dirs(&list).unwrap();
+    for (name, content) in LIST {
+        disk.seed(&root.find(&list, name), content);
+    }
     let server = start(&disk, peer);
     disk.sync_all(&TreePath::base_of(Path::new("/mail"))).unwrap();
     (disk, server)
 }
 
 fn full(name: &str) -> String {
-    let domain = if ["ann", "bob", "root"].contains(&name) { "example.org" } else { "peer.example" };
+    let domain = if ["ann", "bob", "root", "news"].contains(&name) { "example.org" } else { "peer.example" };
     format!("{name}@{domain}")
 }
 
@@ -157,7 +171,7 @@ impl Run<'_> {
     }
 
     fn is_for(&self, name: &str) -> bool {
-        self.recipients.contains(&name)
+        self.recipients.contains(&name) || (self.recipients == ["news"] && MEMBERS.contains(&name))
     }
 
     /// Works on a disk that fails at the `n`th write. Answers with the disk, the server, and whether the message is ours to deliver.
@@ -184,7 +198,7 @@ impl Run<'_> {
     /// Everything that waits is tried a few times; then everybody has what is his.
     async fn check(&self, server: &Server, acknowledged: bool, clean: bool, what: &str) {
         // The bounce is an item of its own.
-        for _ in 0..3 {
+        for _ in 0..4 {
             pass(server).await;
         }
         tokio::task::block_in_place(|| {
@@ -279,6 +293,12 @@ async fn delivering_from_the_queue() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn putting_a_part_off() {
     at_every_write(Work::Pass, &["bob", "ok", "later"]).await;
+}
+
+/// The post of a list: whatever is recorded as done is not done again, and nobody is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_to_a_list() {
+    at_every_write(Work::Pass, &["news"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

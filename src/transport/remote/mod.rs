@@ -118,6 +118,11 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Who is asked about names.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// `routes` are those of the command line; the registry's come behind them. `port` is where domains' own servers are asked.
     pub fn new(resolver: Resolver, routes: Vec<Route>, timeouts: Timeouts, port: u16) -> io::Result<Remote> {
         let (tls, destinations, plain) = (stream::connector()?, Mutex::default(), Mutex::default());

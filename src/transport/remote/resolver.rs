@@ -18,6 +18,9 @@ pub const HOSTS_MAX: usize = 20;
 /// The most addresses of one server that are tried.
 pub const ADDRESSES_MAX: usize = 8;
 
+/// The most TXT records of one name that are looked at.
+pub const TEXTS_MAX: usize = 50;
+
 /// A server that takes mail for a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchanger {
@@ -48,6 +51,8 @@ pub struct Table {
     pub exchangers: HashMap<String, Vec<Exchanger>>,
     /// A and AAAA records by host.
     pub addresses: HashMap<String, Vec<IpAddr>>,
+    /// TXT records by name.
+    pub texts: HashMap<String, Vec<String>>,
 }
 
 /// Where answers come from.
@@ -127,6 +132,30 @@ impl Resolver {
         found.truncate(ADDRESSES_MAX);
         if found.is_empty() { Err(DnsError::Missing(host.to_owned())) } else { Ok(found) }
     }
+}
+
+impl Resolver {
+    /// The TXT records of a name, each with its pieces put together.
+    pub async fn texts(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        let missing = || DnsError::Missing(name.to_owned());
+        match self {
+            Resolver::Broken(why) => Err(DnsError::Passing(why.clone())),
+            Resolver::Table(table) => table.texts.get(name).cloned().ok_or_else(missing),
+            Resolver::Servers(resolver) => match resolver.txt_lookup(absolute(name)).await {
+                Ok(lookup) => {
+                    let texts = lookup.answers().iter().filter_map(|record| text(&record.data));
+                    Ok(texts.take(TEXTS_MAX).collect())
+                }
+                Err(error) if error.is_no_records_found() => Err(missing()),
+                Err(error) => Err(DnsError::Passing(format!("{name}: {error}"))),
+            },
+        }
+    }
+}
+
+fn text(data: &RData) -> Option<String> {
+    let RData::TXT(txt) = data else { return None };
+    Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned())
 }
 
 /// With a dot at the end, so that no search list is applied.

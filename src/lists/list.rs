@@ -1,0 +1,210 @@
+//! A list with its settings, as it is at the moment: who owns it, who is on it.
+//!
+//! # Failure
+//! The disk's. A list whose files cannot be read takes no mail for the time being.
+
+use super::command::Membership;
+use super::header::ListAddress;
+use super::merge::Texts;
+use super::posting::{Author, Wanted};
+use crate::config::Config;
+use crate::smtp::lists::Killed;
+use layout::list::settings::{AllowPosting, Language, Settings};
+use layout::list::{File, ListDir};
+use layout::name::AliasName;
+use layout::registry::model::Domain;
+use layout::text::CodePage;
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+/// A list.
+pub struct List<'a> {
+    config: &'a Config,
+    /// Its directory.
+    pub dir: ListDir,
+    /// Its name and domain.
+    pub address: ListAddress,
+    /// Its settings.
+    pub settings: Settings,
+    /// The owner's address.
+    pub owner: String,
+    /// The language of what the list server writes.
+    pub language: Language,
+}
+
+/// The language of a domain's texts.
+pub fn language_of(domain: &Domain) -> Language {
+    domain.language.as_deref().and_then(Language::parse).unwrap_or_default()
+}
+
+impl<'a> List<'a> {
+    /// The list of this name; `None` if the domain has none.
+    pub fn find(config: &'a Config, domain: &Domain, name: &str) -> io::Result<Option<List<'a>>> {
+        let found = || {
+            let name = AliasName::parse(name).ok()?;
+            ListDir::find(config.root(), &config.domain_dir(domain)?, &name)
+        };
+        let Some(dir) = found() else { return Ok(None) };
+        let settings = dir.settings()?;
+        let address = ListAddress { name: dir.name().to_string(), domain: domain.name.clone() };
+        let postmaster = format!("postmaster@{}", domain.name);
+        let mut owner = match settings.owner.trim() {
+            "" => postmaster.clone(),
+            owner if owner.contains('@') => owner.to_owned(),
+            user => format!("{user}@{}", domain.name),
+        };
+        // A list that owns itself would send its own refusals to itself.
+        let own = [address.post(), address.bounce(), address.server()];
+        if own.iter().any(|own| key(config, own) == key(config, &owner)) {
+            owner = postmaster;
+        }
+        let language = settings.language.unwrap_or_else(|| language_of(domain));
+        Ok(Some(List { config, dir, address, settings, owner, language }))
+    }
+
+    /// The code page of its files.
+    pub fn code_page(&self) -> CodePage {
+        self.config.registry.global.code_page
+    }
+
+    /// Do both mean the same mailbox? Case is ignored, and so is by which of its names a domain of ours is called.
+    pub fn same(&self, a: &str, b: &str) -> bool {
+        key(self.config, &self.full(a)) == key(self.config, &self.full(b))
+    }
+
+    /// With the list's domain, if an address has none.
+    fn full(&self, address: &str) -> String {
+        match address.contains('@') {
+            true => address.to_owned(),
+            false => format!("{address}@{}", self.address.domain),
+        }
+    }
+
+    /// The spellings in which a file holds this address.
+    pub fn spellings(&self, file: File, address: &str) -> io::Result<Vec<String>> {
+        let group = self.dir.group(file, self.code_page())?;
+        let local = |address: &str| address.split('@').next().unwrap_or_default().to_lowercase();
+        let wanted = local(address);
+        // Most members differ before the sign, which is cheaper to see than what a domain is called.
+        let same = |member: &String| local(member) == wanted && self.same(member, address);
+        Ok(group.members().filter(same).collect())
+    }
+
+    fn holds(&self, file: File, address: &str) -> io::Result<bool> {
+        Ok(!self.spellings(file, address)?.is_empty())
+    }
+
+    /// What an address gets.
+    pub fn membership(&self, address: &str) -> io::Result<Membership> {
+        if self.holds(File::Members, address)? {
+            return Ok(Membership::Posts);
+        }
+        Ok(if self.holds(File::Digest, address)? { Membership::Digests } else { Membership::None })
+    }
+
+    /// Is this the owner's address?
+    pub fn is_owner(&self, address: &str) -> bool {
+        self.same(&self.owner, address)
+    }
+
+    /// What it takes to post.
+    pub fn wanted(&self) -> Wanted {
+        let Settings { allow_posting, posters, ref password, .. } = self.settings;
+        Wanted { allow: allow_posting, posters, password: password.is_some() }
+    }
+
+    /// What is known of an author, as far as it matters.
+    pub fn author(&self, address: &str, password: bool) -> io::Result<Author> {
+        if self.settings.allow_posting == AllowPosting::Anyone {
+            return Ok(Author { password, ..Author::default() });
+        }
+        Ok(Author {
+            owner: self.is_owner(address),
+            member: self.membership(address)? != Membership::None,
+            poster: self.wanted().posters && self.holds(File::Posters, address)?,
+            password,
+        })
+    }
+
+    /// May this author not post at all?
+    pub fn is_killed(&self, author: &str) -> io::Result<bool> {
+        Ok(Killed::parse(&self.dir.text(File::Kill, self.code_page())?).contains(author))
+    }
+
+    /// Who gets posts, or digests: each once, without those on hold, never the list itself. First those here in the order of the file, then the
+    /// others by their domains, so that a domain's members get a post in as few messages as may be.
+    pub fn recipients(&self, file: File) -> io::Result<Vec<String>> {
+        let mut domains = HashMap::new();
+        let mut key_of = |address: &str| {
+            let (local, domain) = address.rsplit_once('@').unwrap_or((address, &self.address.domain));
+            let known = domains.entry(domain.to_lowercase());
+            let (official, here) = known.or_insert_with_key(|domain| {
+                let here = self.config.local_domain(domain).map(|domain| domain.name.to_lowercase());
+                (here.clone().unwrap_or_else(|| domain.clone()), here.is_some())
+            });
+            (format!("{}@{official}", local.to_lowercase()), *here)
+        };
+        let hold = self.dir.group(File::Hold, self.code_page())?;
+        let mut seen: HashSet<String> = hold.members().map(|member| key_of(&member).0).collect();
+        seen.extend([self.address.post(), self.address.bounce()].iter().map(|own| key_of(own).0));
+        let (mut local, mut others) = (Vec::new(), Vec::new());
+        for member in self.dir.group(file, self.code_page())?.members() {
+            let (key, here) = key_of(&member);
+            if seen.insert(key) {
+                let line = if here { &mut local } else { &mut others };
+                line.push(self.full(&member));
+            }
+        }
+        others.sort_by_cached_key(|address| address.rsplit('@').next().unwrap_or_default().to_lowercase());
+        local.append(&mut others);
+        Ok(local)
+    }
+
+    /// The texts around each post.
+    pub fn texts(&self) -> io::Result<Texts> {
+        let text =
+            |on: bool, file| if on { self.dir.text(file, self.code_page()) } else { Ok(String::new()) };
+        Ok(Texts {
+            header: text(self.settings.header, File::Header)?,
+            trailer: text(self.settings.trailer, File::Trailer)?,
+        })
+    }
+
+    /// The address whose mailbox collects the posts of the next digest: `<administrator>-<mailbox>@domain`, the administrator being the local one, or
+    /// else the owner (7.1 guide). `None` without digests, and if that is nobody here.
+    pub fn digest_address(&self) -> Option<String> {
+        let digest = self.settings.digest.as_ref()?;
+        let split = self.config.registry.global.mailbox_split_char;
+        let administrator = match self.settings.local_administrator.as_str() {
+            "" => self.owner.as_str(),
+            user => user,
+        };
+        let (user, domain) = administrator.rsplit_once('@').unwrap_or((administrator, &self.address.domain));
+        let domain = self.config.local_domain(domain)?;
+        Some(format!("{user}{split}{}@{}", digest.mailbox, domain.name))
+    }
+}
+
+/// By what addresses are compared.
+fn key(config: &Config, address: &str) -> String {
+    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    let domain = config.local_domain(domain).map_or(domain, |domain| domain.name.as_str());
+    format!("{}@{}", local.to_lowercase(), domain.to_lowercase())
+}
+
+/// Every list of a domain, by name. A directory counts if it has a file of ours or a list's members.
+pub fn names(config: &Config, domain: &Domain) -> io::Result<Vec<String>> {
+    let Some(dir) = config.domain_dir(domain) else { return Ok(Vec::new()) };
+    let entries = match config.root().disk().list(&dir.lists()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let directories = entries.into_iter().filter(|entry| entry.kind == layout::disk::Kind::Directory);
+    let mut names: Vec<String> = directories
+        .filter_map(|entry| AliasName::parse(entry.name.to_str()?).ok())
+        .map(|name| name.to_string())
+        .collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}

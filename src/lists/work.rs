@@ -1,0 +1,225 @@
+//! What is to be done about a mail that has come to a list, to its bounce address, or to the list server: a plan of mails to send.
+//!
+//! Files of the list are changed on the way (members, bounces); nothing is sent here.
+//!
+//! # Failure
+//! The disk's: the mail waits and is tried again.
+//!
+//! # Limits
+//! [`CHUNK`] recipients of one item of the spool.
+
+use super::bounce;
+use super::command::Membership;
+use super::list::List;
+use super::merge::MERGE_MAX;
+use super::post::{Copy, Outcome, Refused, copy, is_answer, judge, with_subject};
+use super::reply::{Mail, Words};
+use super::server::{Desk, Letter, change_file};
+use crate::message::header::header_length;
+use layout::limits::HEADER_MAX;
+use layout::list::File;
+use layout::list::bounces::Bounces;
+use layout::list::change::{Change, rewrite};
+use layout::mbx::compose::Source;
+use std::io;
+
+/// Recipients of one item: what a crash repeats at most, of those elsewhere (the default of IMail 11's list settings is of this size).
+/// Tests have short lists.
+pub const CHUNK: usize = if cfg!(test) { 2 } else { 200 };
+
+/// A mail that came.
+pub struct Came<'a> {
+    /// Header and body.
+    pub source: &'a Source,
+    /// Its envelope sender.
+    pub sender: &'a str,
+    /// Does the author's domain want another From? (Asked before, since it takes time.)
+    pub replace_from: bool,
+}
+
+/// One message to many.
+pub struct Mailing {
+    /// The envelope sender.
+    pub sender: String,
+    /// The list's owner, if the list is the sender.
+    pub owner: String,
+    /// The message.
+    pub copy: Copy,
+    /// Who gets it, in items.
+    pub chunks: Vec<Chunk>,
+}
+
+/// The recipients of one item.
+pub struct Chunk {
+    /// Their addresses.
+    pub recipients: Vec<String>,
+    /// May the mailbox be made if it is not there?
+    pub may_create: bool,
+}
+
+/// What is to be done.
+#[derive(Default)]
+pub struct Plan {
+    /// What is sent.
+    pub mailings: Vec<Mailing>,
+    /// The mail goes back to its sender with this reply.
+    pub refused: Option<Refused>,
+    /// Lines for the log.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    fn letters(letters: Vec<Letter>) -> Plan {
+        Plan { mailings: letters.into_iter().map(Mailing::letter).collect(), ..Plan::default() }
+    }
+
+    fn note(text: String) -> Plan {
+        Plan { notes: vec![text], ..Plan::default() }
+    }
+}
+
+impl Mailing {
+    fn letter(letter: Letter) -> Mailing {
+        let copy = Copy { begin: letter.bytes, rest: None };
+        Mailing::one(String::new(), letter.to, copy)
+    }
+
+    fn one(sender: String, to: String, copy: Copy) -> Mailing {
+        let chunks = vec![Chunk { recipients: vec![to], may_create: false }];
+        Mailing { sender, owner: String::new(), copy, chunks }
+    }
+}
+
+/// Cuts recipients into items.
+pub fn chunks(recipients: Vec<String>) -> Vec<Chunk> {
+    let pieces = recipients.chunks(CHUNK);
+    pieces.map(|piece| Chunk { recipients: piece.to_vec(), may_create: false }).collect()
+}
+
+/// A post, or a command in its subject.
+pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Plan> {
+    let begin = came.source.read(0, HEADER_MAX)?;
+    let head = begin.get(..header_length(&begin)).unwrap_or(&begin);
+    let at = list.address.post();
+    match judge(list, head, came.source.len(), came.sender)? {
+        Outcome::Dropped(why) => Ok(Plan::note(format!("{at}: dropped: {why}"))),
+        Outcome::Refused(Refused::Killed) => {
+            Ok(Plan::note(format!("{at}: dropped: its author is in kill.lst")))
+        }
+        Outcome::Refused(why) => Ok(Plan { refused: Some(why), ..Plan::default() }),
+        Outcome::Command(command) => {
+            Ok(Plan::letters(desk.subject(&list.address.name, command, head, came.sender)?))
+        }
+        Outcome::ToOwner(subject) => to_owner(desk, list, came, head, subject),
+        Outcome::Post(subject) => {
+            let copy = copy(list, came.source, subject, came.replace_from)?;
+            let mut items = chunks(list.recipients(File::Members)?);
+            let digest = list.digest_address();
+            items.extend(digest.map(|address| Chunk { recipients: vec![address], may_create: true }));
+            let mailing =
+                Mailing { sender: list.address.bounce(), owner: list.owner.clone(), copy, chunks: items };
+            Ok(Plan { mailings: vec![mailing], ..Plan::default() })
+        }
+    }
+}
+
+/// A post that its author may not send: the owner gets it as an attachment. One that is too large for that comes as it is.
+fn to_owner(
+    desk: &Desk<'_>,
+    list: &List<'_>,
+    came: &Came<'_>,
+    head: &[u8],
+    subject: Option<String>,
+) -> io::Result<Plan> {
+    let copy = match &subject {
+        Some(subject) => with_subject(came.source, subject)?,
+        None => Copy { begin: Vec::new(), rest: Some(0) },
+    };
+    if came.source.len() > MERGE_MAX {
+        let mailing = Mailing::one(String::new(), list.owner.clone(), copy);
+        return Ok(Plan { mailings: vec![mailing], ..Plan::default() });
+    }
+    let mut post = copy.begin;
+    if let Some(rest) = copy.rest {
+        post.extend(came.source.read(rest, MERGE_MAX as usize)?);
+    }
+    let (whom, server, at) =
+        (super::header::author(head, came.sender), list.address.server(), list.address.post());
+    let words = Words {
+        list: &list.address.name,
+        whom: &whom,
+        owner: &list.owner,
+        server: &server,
+        post: &at,
+        ..Words::default()
+    };
+    let bytes = Mail::moderate(list.language, &words, &post).write(desk.now, desk.number);
+    Ok(Plan::letters(vec![Letter { to: list.owner.clone(), bytes }]))
+}
+
+/// Mail to the list server.
+pub fn server(desk: &Desk<'_>, came: &Came<'_>) -> io::Result<Plan> {
+    /// More than this is no list of commands.
+    const READ_MAX: usize = 1 << 20;
+    let message = came.source.read(0, READ_MAX)?;
+    let head = message.get(..header_length(&message)).unwrap_or(&message);
+    if is_answer(head, came.sender) || crate::transport::answer::is_automatic(head) {
+        return Ok(Plan::note(format!(
+            "{}@{}: dropped: a program sent it",
+            super::header::SERVER,
+            desk.domain.name
+        )));
+    }
+    Ok(Plan::letters(desk.mail(&message, came.sender)?))
+}
+
+/// Mail to a list's bounce address: members whose mail never arrives are counted, and the owner gets the mail.
+pub fn bounced(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Plan> {
+    let mut plan = Plan::default();
+    let begin = came.source.read(0, bounce::READ_MAX)?;
+    if came.sender.is_empty() && list.settings.bounce_limit > 0 {
+        for address in bounce::lasting(&begin) {
+            if list.membership(&address)? != Membership::None {
+                plan.mailings.extend(count(desk, list, &address)?.map(Mailing::letter));
+            }
+        }
+    }
+    let copy = Copy { begin: Vec::new(), rest: Some(0) };
+    plan.mailings.push(Mailing::one(String::new(), list.owner.clone(), copy));
+    Ok(plan)
+}
+
+/// Counts a bounce of a member; one too many puts the member on hold and tells the owner.
+fn count(desk: &Desk<'_>, list: &List<'_>, member: &str) -> io::Result<Option<Letter>> {
+    if !list.spellings(File::Hold, member)?.is_empty() {
+        return Ok(None);
+    }
+    let mut days = 0;
+    bounces(list, |bounces| days = bounces.count(member, desk.now.date_naive()))?;
+    if days < list.settings.bounce_limit {
+        return Ok(None);
+    }
+    change_file(desk.changes, list, File::Hold, &Change::Add(member.to_owned()))?;
+    bounces(list, |bounces| bounces.forget(member))?;
+    let (server, days) = (list.address.server(), days.to_string());
+    let words = Words {
+        list: &list.address.name,
+        whom: member,
+        owner: &list.owner,
+        server: &server,
+        content: &days,
+        ..Words::default()
+    };
+    let bytes = Mail::hold(list.language, &words).write(desk.now, desk.number ^ 2);
+    Ok(Some(Letter { to: list.owner.clone(), bytes }))
+}
+
+/// Changes the file of bounces.
+fn bounces(list: &List<'_>, mut change: impl FnMut(&mut Bounces)) -> io::Result<()> {
+    let changed = rewrite(list.dir.root().disk(), &list.dir.file(File::Bounces), |bytes, _| {
+        let mut bounces = Bounces::parse(bytes);
+        change(&mut bounces);
+        Ok(Some(bounces.write().to_vec()))
+    });
+    changed.map(drop).map_err(io::Error::other)
+}

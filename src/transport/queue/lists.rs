@@ -1,0 +1,129 @@
+//! Lists among the recipients of an item: what comes of the mail is laid out as items of its own ([`crate::transport::mailing`]).
+
+use super::attempt::Pass;
+use crate::lists::header::author;
+use crate::lists::list::List;
+use crate::lists::server::Desk;
+use crate::lists::work::{self, Came, Plan};
+use crate::message::header::header_length;
+use crate::transport::Inner;
+use crate::transport::bounce::Failure;
+use crate::transport::mailing::About;
+use crate::transport::remote::domain_of;
+use crate::transport::route::{ListRole, ListTarget};
+use chrono::Local;
+use layout::logline::{Delivery, Event, Tag};
+use layout::mbx::compose::Source;
+use layout::spool::qfile::Envelope;
+use layout::spool::store::{Claim, SpoolError};
+use std::io;
+
+impl Inner {
+    /// Does again what hand edits of lists' files undid.
+    pub(super) fn tend_lists(&self) {
+        let config = self.live.now();
+        let notes = tokio::task::block_in_place(|| {
+            self.list_changes.tend(config.root().disk(), config.registry.global.code_page)
+        });
+        notes.iter().for_each(|note| self.log.note(note));
+    }
+}
+
+impl Pass<'_> {
+    /// Does what is to be done for each list among the recipients. One that fails waits for the next try.
+    pub(super) async fn serve_lists(&mut self, claim: &mut Claim, envelope: &mut Envelope) {
+        for (address, list) in std::mem::take(&mut self.lists) {
+            let replace_from = match list.role {
+                ListRole::Post => self.wants_other_from(&list).await,
+                ListRole::Bounce | ListRole::Server => false,
+            };
+            self.tried = true;
+            let served =
+                tokio::task::block_in_place(|| self.serve(claim, envelope, &address, &list, replace_from));
+            if let Err(error) = served {
+                self.note(&address, &error.to_string());
+                self.left(&address, address.clone());
+            }
+        }
+    }
+
+    /// Must the list's address stand in From?
+    async fn wants_other_from(&self, list: &ListTarget) -> bool {
+        let settings = || {
+            let domain = self.config.local_domain(&list.domain)?;
+            Some(List::find(self.config, domain, &list.list).ok()??.settings)
+        };
+        if tokio::task::block_in_place(settings).is_none_or(|settings| settings.skip_dmarc) {
+            return false;
+        }
+        let Ok(head) = head(&self.source) else { return false };
+        let author = author(&head, &self.sender);
+        let domain = domain_of(&author);
+        !domain.is_empty()
+            && self.inner.policies.wants_replacement(self.inner.remote.resolver(), domain).await
+    }
+
+    fn serve(
+        &mut self,
+        claim: &mut Claim,
+        envelope: &mut Envelope,
+        address: &str,
+        list: &ListTarget,
+        replace_from: bool,
+    ) -> Result<(), SpoolError> {
+        let key = list.address();
+        let about = About(format!("{} {}", self.id, key.to_lowercase()));
+        let count = match envelope.laid_out(&key) {
+            Some(count) => count,
+            None => {
+                let plan = self.plan(list, replace_from)?;
+                plan.notes.iter().for_each(|note| self.note(address, note));
+                if let Some(refused) = plan.refused {
+                    let verdict = self.verdicts.entry(address.to_owned()).or_default();
+                    verdict.failures.push(Failure::post(address, refused));
+                }
+                let Pass { inner, config, source, .. } = self;
+                let count = inner.lay_out(config, &list.domain, &about, &plan.mailings, source)?;
+                if count > 0 {
+                    envelope.set_laid_out(address, &key, count);
+                    claim.update(envelope)?;
+                }
+                count
+            }
+        };
+        if count > 0 {
+            self.inner.publish(&about, count)?;
+        }
+        // It must not be begun again after a power cut.
+        self.sent = true;
+        let bytes = self.source.len();
+        let recipient = key.split('@').next().unwrap_or(&key);
+        let delivery = Delivery { host: &list.domain, recipient, count: 1, sender: &self.sender, bytes };
+        self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::LocalDelivery(delivery));
+        Ok(())
+    }
+
+    fn plan(&self, list: &ListTarget, replace_from: bool) -> io::Result<Plan> {
+        let Pass { inner, config, .. } = self;
+        let Some(domain) = config.local_domain(&list.domain) else { return Ok(Plan::default()) };
+        let number = xxhash_rust::xxh3::xxh3_64(format!("{} {}", self.id, list.address()).as_bytes());
+        let desk = Desk { config, domain, changes: &inner.list_changes, now: Local::now(), number };
+        let came = Came { source: &self.source, sender: &self.sender, replace_from };
+        if list.role == ListRole::Server {
+            return work::server(&desk, &came);
+        }
+        let Some(found) = List::find(config, domain, &list.list)? else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the list was removed"));
+        };
+        match list.role {
+            ListRole::Bounce => work::bounced(&desk, &found, &came),
+            _ => work::post(&desk, &found, &came),
+        }
+    }
+}
+
+fn head(source: &Source) -> io::Result<Vec<u8>> {
+    let mut begin = source.head()?;
+    begin.truncate(header_length(&begin));
+    Ok(begin)
+}

@@ -1,0 +1,463 @@
+//! Mailing lists from outside: posts, commands, bounces, by SMTP in and POP3 or the files out, each with English and Japanese mail.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test reports by panicking")]
+
+mod support;
+
+use mail_parser::{MessageParser, MimeHeaders as _};
+use std::time::Duration;
+use support::client::{client, python_with, scratch, succeed};
+use support::sample::{PRIMARY, SUZUKI};
+use support::server::{Ports, Server};
+use support::smtp::mail;
+use support::tree::Tree;
+use support::{ini, wait_for};
+
+const LIST: &str = "news@mail.example.jp";
+const SERVER: &str = "imailsrv@mail.example.jp";
+const TANAKA: (&str, &str, &str) = ("tanaka@mail.example.jp", "tanaka", "hanami!55");
+/// Longer than anything here takes on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The languages that mail comes in: the charset's name, a subject, a line of text.
+const LANGUAGES: [(&str, &str, &str); 3] = [
+    ("us-ascii", "Meeting on Monday", "We meet on Monday."),
+    ("iso-2022-jp", "月曜日の会議について", "会議は月曜日に行います。"),
+    ("utf-8", "月曜日の会議 \u{1F600}", "会議は月曜日に行います 𠮷。"),
+];
+
+fn encoded(charset: &str, text: &str) -> Vec<u8> {
+    let encoding = encoding_rs::Encoding::for_label(charset.as_bytes()).unwrap();
+    encoding.encode(text).0.into_owned()
+}
+
+/// A mail as Japanese programs write it: the whole subject in one encoded word, ISO-2022-JP in 7 bits, UTF-8 in base64.
+fn written(from: &str, charset: &str, subject: &str, text: &str) -> String {
+    use base64::Engine as _;
+    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let subject = match charset {
+        "us-ascii" => subject.to_owned(),
+        _ => format!("=?{charset}?B?{}?=", base64(&encoded(charset, subject))),
+    };
+    let text = format!("{text}\r\n");
+    let (encoding, body) = match charset {
+        "utf-8" => ("base64", base64(text.as_bytes()) + "\r\n"),
+        _ => ("7bit", String::from_utf8(encoded(charset, &text)).unwrap()),
+    };
+    format!(
+        "From: <{from}>\r\nTo: <{LIST}>\r\nSubject: {subject}\r\nMessage-Id: <1@x>\r\nMIME-Version: 1.0\r\n\
+         Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}"
+    )
+}
+
+/// The sample with a list whose members are here, and whose posts keep their From.
+fn tree(settings: &str) -> Tree {
+    let tree = Tree::quiet();
+    let members = "; the members\r\nsuzuki@mail.example.jp\r\nann@example.org\r\n";
+    std::fs::write(tree.path("Lists/news/users.lst"), members).unwrap();
+    let settings =
+        format!("; mine\nSkipDmarcFromReplacement=1\nOwner=mike@mail.example.jp\nOdd line\n{settings}");
+    std::fs::write(tree.path("Lists/news/list.ini"), settings).unwrap();
+    tree
+}
+
+/// The next mail in a mailbox whose decoded subject is this.
+fn read(server: &Server, user: &str, password: &str, subject: &str) -> Vec<u8> {
+    wait_for(&format!("{subject:?} for {user}; the server said {}", server.said()), LIMIT, || {
+        let mut pop3 = server.pop3(user, password);
+        let count = pop3.count();
+        (1..=count)
+            .rev()
+            .map(|number| pop3.block(&format!("RETR {number}")))
+            .find(|message| MessageParser::default().parse(message).unwrap().subject() == Some(subject))
+    })
+}
+
+fn body(message: &[u8]) -> String {
+    MessageParser::default().parse(message).unwrap().body_text(0).unwrap().replace("\r\n", "\n")
+}
+
+#[test]
+fn posts_reach_the_members() {
+    let settings = "AllowPostingBy=Anyone\nEnableSubjectModification=1\nSubjectText=[連絡 news]\nEnableTrailer=1\nReplyToList=1\n\
+                    UsePassword=1\nPassword=秘密 pw\n";
+    let tree = tree(settings);
+    let before = tree.snapshot();
+    let server = Server::start(&tree);
+    for (charset, subject, text) in LANGUAGES {
+        // A password that ASCII mail can bear comes in an encoded word as well.
+        let (from, with_password) = ("stranger@example.net", format!("[:秘密 pw:]{subject}"));
+        let charset_of_subject = if charset == "us-ascii" { "utf-8" } else { charset };
+        let mut post = written(from, charset, subject, text);
+        let subject_line = written(from, charset_of_subject, &with_password, "");
+        let subject_line = subject_line.lines().nth(2).unwrap().to_owned();
+        post = post
+            .lines()
+            .map(|line| if line.starts_with("Subject:") { &subject_line } else { line })
+            .fold(String::new(), |all, line| all + line + "\r\n");
+        server.smtp().deliver(from, &[LIST], &post);
+        let expected = format!("[連絡 news] {subject}");
+        let got = read(&server, "suzuki", SUZUKI, &expected);
+        let parsed = MessageParser::default().parse(&got).unwrap();
+        let address = |list: Option<&mail_parser::Address<'_>>| {
+            list.unwrap().first().unwrap().address().unwrap().to_owned()
+        };
+        assert_eq!(address(parsed.from()), from);
+        assert_eq!(address(parsed.reply_to()), LIST);
+        let trailer = "-- \n購読";
+        let got_body = body(&got);
+        assert!(got_body.starts_with(text) && got_body.contains(trailer), "{charset}: {got_body}");
+        let label = parsed.content_type().unwrap().attribute("charset").unwrap().to_ascii_lowercase();
+        assert_eq!(label, if charset == "us-ascii" { "utf-8" } else { charset });
+        let text = String::from_utf8_lossy(&got);
+        assert!(!text.contains("pw:]"), "the password is in no copy");
+        for line in [
+            "List-Id: <news.mail.example.jp>",
+            "List-Unsubscribe: <mailto:imailsrv@mail.example.jp?body=unsubscribe%20news>",
+            "Precedence: bulk",
+            "Return-Path: <news-bounce@mail.example.jp>",
+        ] {
+            let needed = !line.starts_with("Return-Path") || text.contains("Return-Path");
+            assert!(!needed || text.contains(line), "{line} in {text}");
+        }
+        read(&server, "ann@example.org", "lovely99", &expected);
+    }
+    let reply = server.smtp().send("stranger@example.net", &[LIST], &mail("no password"));
+    assert_eq!((reply.code, reply.text.contains("password")), (550, true), "{}", reply.text);
+    let after = tree.snapshot();
+    for (path, bytes) in before.iter().filter(|(path, _)| path.starts_with("Lists")) {
+        assert_eq!(after.get(path), Some(bytes), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_a_list_does_not_take() {
+    let tree = tree("AllowPostingBy=Subscribers\nMaxMessageSize=2000\n");
+    let server = Server::start(&tree);
+    let post = |from: &str, message: &str| server.smtp().send(from, &[LIST], message).code;
+    let from = |from: &str, subject: &str| mail(subject).replace("sender@example.net", from);
+    assert_eq!(post("a@x.example", &from("someone@worse.example", "killed")), 501);
+    let big = from("suzuki@mail.example.jp", "big") + &"x\r\n".repeat(1000);
+    assert_eq!(post("suzuki@mail.example.jp", &big), 552);
+    for (charset, subject, text) in LANGUAGES {
+        let stranger = "stranger@example.net";
+        assert_eq!(post(stranger, &written(stranger, charset, subject, text)), 250);
+    }
+    // The owner gets each as an attachment, and nobody else anything.
+    wait_for("three posts for the owner", LIMIT, || {
+        let mut pop3 = server.pop3("mike", "rocks");
+        let count = pop3.count();
+        let all: Vec<Vec<u8>> = (1..=count).map(|number| pop3.block(&format!("RETR {number}"))).collect();
+        let found = LANGUAGES.iter().filter(|(_, subject, _)| {
+            all.iter().any(|message| {
+                let parsed = MessageParser::default().parse(message).unwrap();
+                let inner =
+                    parsed.attachment(0).and_then(|part| part.message()).and_then(|inner| inner.subject());
+                inner == Some(*subject)
+                    && parsed.reply_to().and_then(|a| a.first()).and_then(|a| a.address()) == Some(LIST)
+            })
+        });
+        (found.count() == 3).then_some(())
+    });
+    // The owner lets one through by sending it.
+    server.smtp().deliver("mike@mail.example.jp", &[LIST], &from("mike@mail.example.jp", "let through"));
+    read(&server, "suzuki", SUZUKI, "let through");
+    let subjects = server.pop3("suzuki", SUZUKI).subjects();
+    assert!(subjects.iter().all(|subject| !subject.contains("killed") && !subject.contains("Meeting")));
+    // What a program answered, and what the list itself sent, goes nowhere.
+    for extra in ["Auto-Submitted: auto-replied\r\n", "List-Id: <news.mail.example.jp>\r\n"] {
+        let message = format!("{extra}{}", from("suzuki@mail.example.jp", "loop"));
+        assert_eq!(post("suzuki@mail.example.jp", &message), 250);
+    }
+    server.smtp().deliver("suzuki@mail.example.jp", &[LIST], &from("suzuki@mail.example.jp", "last"));
+    read(&server, "suzuki", SUZUKI, "last");
+    assert!(!server.pop3("suzuki", SUZUKI).subjects().contains(&"loop".to_owned()));
+}
+
+/// Sends commands and waits for the answer, whose texts all must be in it.
+fn ask(server: &Server, charset: &str, to: &str, subject: &str, commands: &str, expected: &[&str]) {
+    let (address, user, password) = TANAKA;
+    server.smtp().deliver(address, &[to], &written(address, charset, subject, commands));
+    let what = format!("an answer to {subject:?} {commands:?} with {expected:?}");
+    let got = wait_for(&format!("{what}; the server said {}", server.said()), LIMIT, || {
+        let mut pop3 = server.pop3(user, password);
+        let count = pop3.count();
+        let all: Vec<(usize, Vec<u8>)> =
+            (1..=count).map(|number| (number, pop3.block(&format!("RETR {number}")))).collect();
+        let found = all.into_iter().find(|(_, message)| {
+            String::from_utf8_lossy(message).contains("Auto-Submitted: auto-replied")
+                && expected.iter().all(|text| body(message).contains(text))
+        });
+        found.inspect(|(number, _)| {
+            pop3.ok(&format!("DELE {number}"));
+            pop3.ok("QUIT");
+        })
+    });
+    assert!(!got.1.is_empty());
+}
+
+#[test]
+fn commands_are_answered() {
+    let tree =
+        tree("AllowPostingBy=Subscribers\nTitle=The News\nDigestMode=1\nAllowUnsubscribeBySubject=1\n");
+    let server = Server::start(&tree);
+    let members = || String::from_utf8(tree.read("Lists/news/users.lst")).unwrap();
+    let digest = || String::from_utf8(tree.read("Lists/news/digest.lst")).unwrap();
+    let tanaka = TANAKA.0;
+    for (language, charset) in [("en", "us-ascii"), ("ja", "iso-2022-jp"), ("ja", "utf-8")] {
+        let ini = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
+        let ini: String =
+            ini.lines().filter(|line| !line.starts_with("Language")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(tree.path("Lists/news/list.ini"), format!("{ini}Language={language}\n")).unwrap();
+        let english = language == "en";
+        let say = |en: &'static str, ja: &'static str| if english { en } else { ja };
+        // A Japanese line behind the command does not matter.
+        let more = if charset == "us-ascii" { "" } else { "\r\n-- \r\n田中" };
+        let send = |commands: &str, expected: &[&str]| {
+            ask(&server, charset, SERVER, "", &format!("{commands}{more}"), expected);
+        };
+        send("help news", &["imailsrv@mail.example.jp."]);
+        send("list", &["news"]);
+        send("list news", &["suzuki@mail.example.jp\nann@example.org", "weekly@example.net"]);
+        send("subscribe news 田中", &[tanaka, say("now a member", "登録されました"), "登録しました。"]);
+        assert!(members().ends_with(&format!("{tanaka}\r\n")), "{}", members());
+        send("subscribe news", &[say("already", "すでに")]);
+        send("set mode digest news", &[say("digests", "まとめて")]);
+        assert!(digest().contains(tanaka) && !members().contains(tanaka));
+        send("set mode standard news", &[say("each post", "1 通ずつ")]);
+        assert!(!digest().contains(tanaka) && members().contains(tanaka));
+        send("unsubscribe news", &[say("no longer", "削除しました")]);
+        send("unsubscribe news", &[say("not a member", "登録されていません")]);
+        ask(&server, charset, LIST, "subscribe", "", &[say("now a member", "登録されました")]);
+        assert!(members().contains(tanaka));
+        ask(&server, charset, LIST, "signoff news", "", &[say("no longer", "削除しました")]);
+        assert!(!members().contains(tanaka));
+    }
+    let expected = "; the members\r\nsuzuki@mail.example.jp\r\nann@example.org\r\n";
+    assert_eq!(members(), expected, "every other byte is as it was");
+    assert_eq!(digest(), "weekly@example.net\r\n");
+    ask(
+        &server,
+        "us-ascii",
+        SERVER,
+        "",
+        "help\r\nfoo\r\nlist nothing",
+        &["> help", "> foo", "> list nothing"],
+    );
+}
+
+#[test]
+fn subscriptions_are_confirmed() {
+    let tree = tree("AllowPostingBy=Subscribers\nConfirmSubscriptions=1\nLanguage=ja\n");
+    let server = Server::start(&tree);
+    let (address, user, password) = TANAKA;
+    server.smtp().deliver(address, &[SERVER], &written(address, "utf-8", "", "subscribe news"));
+    let subject = wait_for("the question", LIMIT, || {
+        let subjects = server.pop3(user, password).subjects();
+        subjects.into_iter().find(|subject| subject.starts_with("confirm news "))
+    });
+    let members = || String::from_utf8(tree.read("Lists/news/users.lst")).unwrap();
+    assert!(!members().contains(address));
+    ask(&server, "utf-8", SERVER, "Re: confirm news 0123456789abcdef0123", "", &["正しくない"]);
+    assert!(!members().contains(address));
+    ask(&server, "utf-8", SERVER, &format!("Re: {subject}"), "> confirm", &["登録されました"]);
+    assert!(members().contains(address));
+}
+
+#[test]
+fn bounces_are_counted_and_passed_on() {
+    let tree = tree("AllowPostingBy=Anyone\nBounceLimit=2\n");
+    let yesterday = chrono::Local::now().date_naive() - chrono::Days::new(1);
+    let before = format!("{yesterday} ann@example.org\r\n");
+    std::fs::write(tree.path("Lists/news/bounces.lst"), before).unwrap();
+    let server = Server::start(&tree);
+    let bounce = "From: Postmaster@elsewhere.example\r\nSubject: Undeliverable Mail\r\n\r\nUnknown user: Ann@example.org\r\n\r\n\
+                  Original message follows.\r\n\r\nSubject: x\r\n";
+    server.smtp().deliver("", &["news-bounce@mail.example.jp"], bounce);
+    read(&server, "mike", "rocks", "Undeliverable Mail");
+    read(&server, "mike", "rocks", "Members of news on hold");
+    assert_eq!(tree.read("Lists/news/hold.lst"), b"ann@example.org\r\n");
+    server.smtp().deliver("a@example.net", &[LIST], &mail("after the hold"));
+    read(&server, "suzuki", SUZUKI, "after the hold");
+    assert!(!server.pop3("ann@example.org", "lovely99").subjects().contains(&"after the hold".to_owned()));
+}
+
+/// A hundred subscribe while somebody edits the file by hand.
+#[test]
+fn a_hand_edit_while_a_hundred_subscribe() {
+    let tree = tree("AllowPostingBy=Subscribers\n");
+    let server = Server::start(&tree);
+    let file = tree.path("Lists/news/users.lst");
+    let mut smtp = server.smtp();
+    for number in 0..100 {
+        let from = format!("s{number}@mail.example.jp");
+        smtp.deliver("bob@example.org", &[SERVER], &written(&from, "us-ascii", "", "subscribe news"));
+        if number == 50 {
+            // The editor has had the file open since before the first of them.
+            std::fs::write(
+                &file,
+                "; the members\r\nsuzuki@mail.example.jp\r\nann@example.org\r\nby-hand@x\r\n",
+            )
+            .unwrap();
+        }
+    }
+    wait_for("all members", LIMIT, || {
+        let members = std::fs::read_to_string(&file).unwrap_or_default();
+        let there = |address: String| members.contains(&format!("{address}\r\n"));
+        let all = (0..100).all(|number| there(format!("s{number}@mail.example.jp")));
+        (all && there("by-hand@x".to_owned()) && members.starts_with("; the members\r\nsuzuki")).then_some(())
+    });
+}
+
+/// A server that is killed in the middle of a long list, again and again: everybody gets the post once.
+#[test]
+fn nobody_misses_a_post_and_nobody_gets_it_twice() {
+    const MEMBERS: usize = 450;
+    let tree = tree("AllowPostingBy=Anyone\n");
+    let mut registry = tree.registry();
+    let (mut users, mut members) = (String::new(), String::new());
+    for number in 0..MEMBERS {
+        users.push_str(&format!("{}\n", ini::user(PRIMARY, &format!("u{number}"))));
+        members.push_str(&format!("u{number}@mail.example.jp\r\n"));
+    }
+    registry = registry.replace(ini::END_LINE, &format!("{users}{}", ini::END_LINE));
+    std::fs::write(tree.path("registry.ini"), registry).unwrap();
+    std::fs::write(tree.path("Lists/news/users.lst"), members).unwrap();
+    let copies = |number: usize| {
+        let file = tree.path(&format!("users/u{number}/main.mbx"));
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.matches("Subject: to all\r\n").count()
+    };
+    let mut server = Server::start(&tree);
+    server.smtp().deliver("a@example.net", &[LIST], &mail("to all"));
+    for kill in [20_u64, 120, 400] {
+        std::thread::sleep(Duration::from_millis(kill));
+        let (_, ports) = server.kill();
+        server = Server::start_on(&tree, ports);
+    }
+    wait_for("everybody to have it", LIMIT + LIMIT, || {
+        (0..MEMBERS).all(|number| copies(number) > 0).then_some(())
+    });
+    // The spool is empty when all is over.
+    wait_for("an empty spool", LIMIT, || {
+        let files = std::fs::read_dir(tree.path("spool")).unwrap().flatten();
+        let waiting = files.filter(|file| file.file_name().to_string_lossy().ends_with(".LST"));
+        (waiting.count() == 0).then_some(())
+    });
+    assert!((0..MEMBERS).all(|number| copies(number) == 1));
+}
+
+/// Posts gather in the administrator's mailbox until it is large enough, and then go out in one mail.
+#[test]
+fn digests_go_out() {
+    let settings = "AllowPostingBy=Anyone\nDigestMode=1\nLocalAdministrator=mike\nDigestMailbox=collect\nDigestSize=1500\nLanguage=ja\n";
+    let tree = tree(settings);
+    std::fs::write(tree.path("Lists/news/digest.lst"), "tanaka@mail.example.jp\r\n").unwrap();
+    let server = Server::start(&tree);
+    for (charset, subject, text) in LANGUAGES {
+        server.smtp().deliver("a@example.net", &[LIST], &written("a@example.net", charset, subject, text));
+    }
+    let digest = wait_for(&format!("the digest; the server said {}", server.said()), LIMIT, || {
+        let mut pop3 = server.pop3(TANAKA.1, TANAKA.2);
+        let count = pop3.count();
+        (1..=count).map(|number| pop3.block(&format!("RETR {number}"))).find(|message| {
+            MessageParser::default()
+                .parse(message)
+                .unwrap()
+                .subject()
+                .unwrap_or_default()
+                .contains("まとめ送り")
+        })
+    });
+    let text = body(&digest);
+    assert!(
+        LANGUAGES.iter().filter(|(_, subject, line)| text.contains(subject) && text.contains(line)).count()
+            >= 1,
+        "{text}"
+    );
+    // The posts are kept under the day's name, and leave the collecting mailbox.
+    let kept = format!("users/mike/collect{}.mbx", chrono::Local::now().format("%m%d"));
+    wait_for("the kept posts", LIMIT, || {
+        let kept = std::fs::read_to_string(tree.path(&kept)).unwrap_or_default();
+        (kept.matches("Message-Id: <1@x>").count() >= 1).then_some(())
+    });
+    assert!(tree.read("Lists/news/digest.sent").ends_with(b" 0\n") || tree.path(&kept).exists());
+}
+
+/// Python's `email` shows the subject, From and text of each case as they were meant, with From replaced too.
+#[test]
+fn python_reads_what_members_get() {
+    if client("python3").is_none() {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
+    // Without a name server that answers nobody knows what the author's domain wants, so the list's address stands in From.
+    let tree =
+        tree("AllowPostingBy=Anyone\nEnableSubjectModification=1\nSubjectText=[news]\nEnableTrailer=1\n");
+    let settings = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
+    let settings = settings.replace("SkipDmarcFromReplacement=1\n", "");
+    std::fs::write(tree.path("Lists/news/list.ini"), settings).unwrap();
+    std::fs::write(tree.path("Lists/news/Trailer.txt"), "終わり\r\n").unwrap();
+    let server = Server::start_with(&tree, Ports::reserve(), &["--dns", "127.0.0.1:1"]);
+    let dir = scratch();
+    for (at, (charset, subject, text)) in LANGUAGES.into_iter().enumerate() {
+        let from = "author@example.net";
+        let name = match charset {
+            "us-ascii" => "Ann".to_owned(),
+            _ => written("", charset, "山田", "")
+                .lines()
+                .find_map(|l| l.strip_prefix("Subject: ").map(str::to_owned))
+                .unwrap(),
+        };
+        let post = written(from, charset, &format!("Re: {subject}"), text);
+        let post = post.replace(&format!("From: <{from}>"), &format!("From: {name} <{from}>"));
+        server.smtp().deliver(from, &[LIST], &post);
+        let file = dir.path().join(format!("{at}.eml"));
+        std::fs::write(&file, read(&server, "suzuki", SUZUKI, &format!("Re: [news] {subject}"))).unwrap();
+        let mut python = client("python3").unwrap();
+        let read = succeed(python.env("PYTHONIOENCODING", "utf-8").arg(script).arg("read").arg(&file)).out;
+        let shown = if charset == "us-ascii" { "Ann" } else { "山田" };
+        let lines: Vec<&str> = read.lines().collect();
+        assert_eq!(lines[0], format!("Re: [news] {subject}"));
+        assert_eq!(lines[1].replace('"', ""), format!("{shown} via news <{LIST}>"));
+        assert_eq!(&lines[2..4], [text, "終わり"], "{read}");
+    }
+}
+
+/// A signature over a post that the list does not change stays good, as dkimpy sees it; one over a changed subject does not.
+#[test]
+fn an_unchanged_post_keeps_its_signature() {
+    let Some(python) = python_with("dkim") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
+    let call = |args: &[&std::ffi::OsStr]| {
+        let mut command = std::process::Command::new(python.get_program());
+        succeed(command.arg(script).args(args)).out
+    };
+    let tree = tree("AllowPostingBy=Anyone\n");
+    let server = Server::start(&tree);
+    let dir = scratch();
+    for (at, (charset, subject, text)) in LANGUAGES.into_iter().enumerate() {
+        let [plain, signed, got] =
+            ["plain", "signed", "got"].map(|name| dir.path().join(format!("{at}.{name}")));
+        let date = "Date: Mon, 6 May 2024 10:00:00 +0900\r\n";
+        std::fs::write(&plain, date.to_owned() + &written("author@example.net", charset, subject, text))
+            .unwrap();
+        let keys = dir.path().as_os_str();
+        call(&["sign".as_ref(), keys, plain.as_os_str(), signed.as_os_str()]);
+        let post = String::from_utf8(std::fs::read(&signed).unwrap()).unwrap();
+        for (changed, expected) in [(false, "good"), (true, "bad")] {
+            let line = format!("EnableSubjectModification={}\nSubjectText=[n{at}]\n", u8::from(changed));
+            let ini = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
+            std::fs::write(tree.path("Lists/news/list.ini"), ini + &line).unwrap();
+            server.smtp().deliver("author@example.net", &[LIST], &post);
+            let subject = if changed { format!("[n{at}] {subject}") } else { subject.to_owned() };
+            std::fs::write(&got, read(&server, "suzuki", SUZUKI, &subject)).unwrap();
+            let verdict = call(&["verify".as_ref(), keys, got.as_os_str()]);
+            assert_eq!(
+                verdict.trim(),
+                expected,
+                "{charset} {changed}\n{}",
+                String::from_utf8_lossy(&std::fs::read(&got).unwrap())
+            );
+        }
+    }
+}
