@@ -13,6 +13,7 @@ pub mod lists;
 pub mod logs;
 pub mod mailbox;
 pub mod message;
+pub mod rules;
 pub mod serve;
 pub mod session;
 pub mod smtp;

@@ -18,6 +18,7 @@ pub mod password;
 pub mod path;
 pub mod registry;
 pub mod root;
+pub mod rules;
 pub mod spool;
 pub mod syslog;
 pub mod text;

@@ -222,11 +222,17 @@ fn registry_files(root: &Root) -> [TreePath; 3] {
 
 /// Reads a file of at most `limit` bytes that the admin named; `None` if it is larger.
 fn read_named(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, CommandError> {
+    let bytes = read_begin(path, limit + 1)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+/// Reads the first `length` bytes of a file that the admin named.
+fn read_begin(path: &Path, length: u64) -> Result<Vec<u8>, CommandError> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(CommandError::file(path.display()))?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(CommandError::file(path.display()))?;
-    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    file.take(length).read_to_end(&mut bytes).map_err(CommandError::file(path.display()))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

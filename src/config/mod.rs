@@ -10,6 +10,7 @@
 //! # Limits
 //! The file is looked at when the directory reports a change, and every [`LOOK_EVERY`] anyway: one missed event must not matter.
 
+pub mod files;
 mod watch;
 
 pub use watch::Watcher;

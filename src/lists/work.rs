@@ -55,6 +55,8 @@ pub struct Chunk {
     pub recipients: Vec<String>,
     /// May the mailbox be made if it is not there?
     pub may_create: bool,
+    /// Does a rule send it there?
+    pub ruled: bool,
 }
 
 /// What is to be done.
@@ -84,8 +86,15 @@ impl Mailing {
         Mailing::one(String::new(), letter.to, copy)
     }
 
+    /// A post as it came, sent on by a rule of the list.
+    pub fn ruled(came: &Came<'_>, list: &List<'_>, to: String) -> Mailing {
+        let copy = Copy { begin: Vec::new(), rest: Some(0) };
+        let chunks = vec![Chunk { recipients: vec![to], may_create: true, ruled: true }];
+        Mailing { sender: came.sender.to_owned(), owner: list.owner.clone(), copy, chunks }
+    }
+
     fn one(sender: String, to: String, copy: Copy) -> Mailing {
-        let chunks = vec![Chunk { recipients: vec![to], may_create: false }];
+        let chunks = vec![Chunk { recipients: vec![to], may_create: false, ruled: false }];
         Mailing { sender, owner: String::new(), copy, chunks }
     }
 }
@@ -93,7 +102,7 @@ impl Mailing {
 /// Cuts recipients into items.
 pub fn chunks(recipients: Vec<String>) -> Vec<Chunk> {
     let pieces = recipients.chunks(CHUNK);
-    pieces.map(|piece| Chunk { recipients: piece.to_vec(), may_create: false }).collect()
+    pieces.map(|piece| Chunk { recipients: piece.to_vec(), may_create: false, ruled: false }).collect()
 }
 
 /// A post, or a command in its subject.
@@ -115,7 +124,11 @@ pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Pla
             let copy = copy(list, came.source, subject, came.replace_from)?;
             let mut items = chunks(list.recipients(File::Members)?);
             let digest = list.digest_address();
-            items.extend(digest.map(|address| Chunk { recipients: vec![address], may_create: true }));
+            items.extend(digest.map(|address| Chunk {
+                recipients: vec![address],
+                may_create: true,
+                ruled: false,
+            }));
             let mailing =
                 Mailing { sender: list.address.bounce(), owner: list.owner.clone(), copy, chunks: items };
             Ok(Plan { mailings: vec![mailing], ..Plan::default() })

@@ -11,7 +11,7 @@
 //! [`layout::lock::PATIENCE`].
 //!
 //! # Limits
-//! [`RESIDENT_FOR`] for mailboxes without users.
+//! [`RESIDENT_FOR`] for mailboxes without users, as long as there are at most [`RESIDENT_MAX`] of them.
 
 pub mod commit;
 pub mod folders;
@@ -41,6 +41,10 @@ const IDLE_AFTER: Duration = Duration::from_secs(60);
 const REWRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a mailbox without users stays in memory.
 pub const RESIDENT_FOR: Duration = Duration::from_secs(120);
+/// So many mailboxes without users may stay in memory; when there are more, as after mail to a large list, they go after [`CROWDED_FOR`].
+pub const RESIDENT_MAX: usize = 1000;
+/// How long a mailbox without users stays in memory when there are many.
+const CROWDED_FOR: Duration = Duration::from_secs(2);
 /// How long the keeper waits for a mailbox that another program holds: it comes again in a second.
 const KEEPER_PATIENCE: Duration = Duration::from_millis(20);
 
@@ -172,6 +176,7 @@ impl Hub {
     /// Flushes, tidies and lets go, as the times demand.
     pub fn keep(&self) {
         let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
+        let crowded = all.len() > RESIDENT_MAX;
         for open in all {
             // A mailbox that somebody works on this moment has its turn the next time.
             let Some(mut state) = open.try_state() else { continue };
@@ -181,8 +186,12 @@ impl Hub {
             let idle = state.used.elapsed();
             self.take_out_removed(&open, &mut state, idle);
             let settled = !state.mailbox.needs_flush();
+            let resident = match crowded && !state.mailbox.removal_is_due(When::Idle) {
+                true => CROWDED_FOR,
+                false => RESIDENT_FOR,
+            };
             drop(state);
-            if idle >= RESIDENT_FOR && settled {
+            if idle >= resident && settled {
                 let mut table = self.table();
                 // Two: the table's and ours here. Nobody can get a third while the table is held.
                 if Arc::strong_count(&open) == 2 {

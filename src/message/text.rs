@@ -1,10 +1,10 @@
-//! What a reader sees of a message: the text of its first part that has any, and the names of what is attached.
+//! What a reader sees of a message: header and body decoded, the text of its first part that has any, and the names of what is attached.
 //!
 //! # Limits
-//! [`ATTACHMENTS_MAX`] attachments are named.
+//! Those of [`structure`](super::structure); a message inside a message counts by its parts. [`ATTACHMENTS_MAX`] attachments are named.
 
 use super::charset::{self, TransferEncoding, decode_header};
-use super::header::{parameterized, value};
+use super::header::{fields, parameterized, value};
 use super::structure::{Kind, Part, Structure};
 
 /// The most attachments that are named.
@@ -17,16 +17,38 @@ pub fn text(message: &[u8]) -> String {
         let mut leaves = structure.parts().iter().filter(|part| part.kind == Kind::Leaf);
         leaves.find(|part| is_text(part, subtype) && !is_attachment(&structure, part))
     };
-    let decoded = |part: &Part<'_>| {
-        let body = TransferEncoding::of_header(structure.header(part)).decode(structure.body(part));
-        charset::decode(part.content_type.parameter(b"charset"), &body).into_owned()
-    };
+    let decoded = |part: &Part<'_>| decoded(&structure, part);
     let text = match (of_kind(b"plain"), of_kind(b"html")) {
         (Some(part), _) => decoded(part),
         (None, Some(part)) => mail_parser::decoders::html::html_to_text(&decoded(part)),
         (None, None) => String::new(),
     };
     text.replace("\r\n", "\n")
+}
+
+/// The header, one field a line, without folds, encoded words decoded.
+pub fn header_text(message: &[u8]) -> String {
+    let mut text = String::new();
+    for field in fields(message) {
+        text.push_str(&String::from_utf8_lossy(field.name));
+        text.push_str(": ");
+        text.push_str(&decode_header(field.value));
+        text.push('\n');
+    }
+    text
+}
+
+/// The text parts of the body, one behind the other.
+pub fn body_text(message: &[u8]) -> String {
+    let structure = Structure::parse(message);
+    let parts = structure.parts().iter().filter(|part| part.kind == Kind::Leaf && part.is_type(b"text"));
+    parts.map(|part| decoded(&structure, part) + "\n").collect()
+}
+
+/// The text of a part, its transfer encoding and character set decoded.
+fn decoded(structure: &Structure<'_>, part: &Part<'_>) -> String {
+    let body = TransferEncoding::of_header(structure.header(part)).decode(structure.body(part));
+    charset::decode(part.content_type.parameter(b"charset"), &body).into_owned()
 }
 
 fn is_text(part: &Part<'_>, subtype: &[u8]) -> bool {

@@ -1,21 +1,17 @@
 //! `kill.lst` and `accept.txt` of the IMail directory: senders that are refused, and senders that count as local (IMail help).
 //!
 //! # Failure
-//! A file that is not there is empty; one that cannot be read keeps what was read last, and the log says so.
-//!
-//! # Limits
-//! The files are looked at once in [`LOOK_EVERY`], and are at most [`SETTINGS_FILE_MAX`] long.
+//! A file that is not there is empty; what else may happen to it, and the limits, say [`crate::config::files`].
 
-use layout::disk::Stamp;
-use layout::limits::SETTINGS_FILE_MAX;
+use crate::config::files::{Files, Reader};
 use layout::root::Root;
 use std::collections::HashSet;
+use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-/// How often the files' stamps are looked at.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+const KILL_FILE: &str = "kill.lst";
+const ACCEPT_FILE: &str = "accept.txt";
 
 /// Senders that are refused: `user@host`, `@host`, and `@*part`, which means every host that ends so.
 #[derive(Debug, Default)]
@@ -77,52 +73,27 @@ impl Accepted {
 /// Both files, as they are now.
 #[derive(Default)]
 pub struct SenderLists {
-    killed: Cached<Killed>,
-    accepted: Cached<Accepted>,
+    killed: Files<Killed>,
+    accepted: Files<Accepted>,
 }
 
 impl SenderLists {
     /// Who is refused.
     pub fn killed(&self, root: &Root) -> Arc<Killed> {
-        self.killed.get(root, "kill.lst", Killed::parse)
+        self.killed
+            .get(root, root.top(), KILL_FILE, |reader| Ok(Killed::parse(&text(reader, root, KILL_FILE)?)))
     }
 
     /// Who counts as local.
     pub fn accepted(&self, root: &Root) -> Arc<Accepted> {
-        self.accepted.get(root, "accept.txt", Accepted::parse)
+        let make = |reader: &mut Reader<'_>| Ok(Accepted::parse(&text(reader, root, ACCEPT_FILE)?));
+        self.accepted.get(root, root.top(), ACCEPT_FILE, make)
     }
 }
 
-#[derive(Default)]
-struct Cached<T>(Mutex<Content<T>>);
-
-#[derive(Default)]
-struct Content<T> {
-    looked: Option<Instant>,
-    stamp: Option<Stamp>,
-    value: Arc<T>,
-}
-
-impl<T> Cached<T> {
-    fn get(&self, root: &Root, name: &str, parse: fn(&str) -> T) -> Arc<T> {
-        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if content.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
-            return content.value.clone();
-        }
-        content.looked = Some(Instant::now());
-        let file = root.file_in(root.top(), name);
-        let stamp = file.as_ref().and_then(|file| Some(root.disk().stat(file).ok()?.0));
-        if stamp == content.stamp {
-            return content.value.clone();
-        }
-        match file.map(|file| root.disk().read(&file, SETTINGS_FILE_MAX)) {
-            None => content.value = Arc::new(parse("")),
-            Some(Ok(bytes)) => content.value = Arc::new(parse(&String::from_utf8_lossy(&bytes))),
-            Some(Err(error)) => tracing::warn!(name, %error, "a list of senders cannot be read"),
-        }
-        content.stamp = stamp;
-        content.value.clone()
-    }
+fn text(reader: &mut Reader<'_>, root: &Root, name: &str) -> io::Result<String> {
+    let bytes = reader.read(root.top(), name)?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

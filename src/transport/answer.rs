@@ -8,8 +8,7 @@
 //! with `Enabled=0` switches it off. A file that is no plain text is left alone. After ten answers in a day to one sender
 //! the sender gets no more: that ends loops which no header shows.
 //!
-//! `Forward=` of the `.inf.opt` sends the mail on instead of into the mailbox (documented, with `NUL` for "to nobody"): as an item of its own in
-//! the spool, whose extension says that it was sent on, so that no second Info Manager does it again.
+//! `Forward=` of the `.inf.opt` sends the mail on instead of into the mailbox (documented, with `NUL` for "to nobody"); see [`super::disposition`].
 //!
 //! # Failure
 //! The mail is stored by then, so whatever fails is only logged, and there is no answer. A sender is written into `vacation.snt` before the
@@ -18,8 +17,8 @@
 //! # Limits
 //! [`SETTINGS_FILE_MAX`] bytes of a file, [`SUBJECT_MAX`] characters of subject, [`PER_DAY`] answers of an `.inf` to one sender.
 
-use super::route::{DISCARD, MailboxTarget};
-use super::{Inner, mailbox_address, windows_path};
+use super::route::MailboxTarget;
+use super::{Inner, mailbox_address};
 use crate::config::Config;
 use crate::message::charset::UTF8;
 use crate::message::encode::{self, LINE_MAX, header_text};
@@ -32,9 +31,7 @@ use layout::mbx::compose::Source;
 use layout::mbx::header;
 use layout::path::TreePath;
 use layout::root::Root;
-use layout::spool::id::{ItemName, Origin as Kind, Role};
-use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
-use layout::spool::store::Body;
+use layout::spool::id::Origin as Kind;
 use layout::text::{self, CodePage};
 use layout::user::forward::Forward;
 use std::collections::HashMap;
@@ -244,6 +241,15 @@ impl Files {
     }
 }
 
+/// Where the Information Manager of a mailbox sends its mail; nowhere if this is empty.
+pub(super) fn forwards_of(config: &Config, target: &MailboxTarget) -> io::Result<Vec<String>> {
+    let root = config.root();
+    match Files::options(root, target) {
+        Some(path) => Ok(forwards(&root.disk().read(&path, SETTINGS_FILE_MAX)?)),
+        None => Ok(Vec::new()),
+    }
+}
+
 impl Inner {
     /// Does this mailbox have settings for answers?
     pub(super) fn answers_mail(&self, config: &Config, target: &MailboxTarget) -> bool {
@@ -251,44 +257,17 @@ impl Inner {
         files.vacation.is_some() || files.information.is_some()
     }
 
-    /// Sends a message on that a mailbox's Info Manager wants elsewhere, and answers it. `false`: it belongs into the mailbox.
-    pub(super) fn pass_on(
+    /// Answers a message that a mailbox's Information Manager sent on. A vacation message is for what is in the mailbox.
+    pub(super) fn answer_sent_on(
         &self,
         config: &Config,
         target: &MailboxTarget,
         sender: &str,
         recipient: &str,
         source: &Source,
-    ) -> io::Result<bool> {
-        let root = config.root();
-        let Some(path) = Files::options(root, target) else { return Ok(false) };
-        let forwards = forwards(&root.disk().read(&path, SETTINGS_FILE_MAX)?);
-        if forwards.is_empty() {
-            return Ok(false);
-        }
-        let full = |name: &String| match name.contains('@') {
-            true => name.clone(),
-            false => format!("{name}@{}", target.domain),
-        };
-        let to: Vec<String> =
-            forwards.iter().filter(|name| !name.eq_ignore_ascii_case(DISCARD)).map(full).collect();
-        if !to.is_empty() {
-            let name = ItemName::new(self.ids.own()?, Kind::Forward);
-            let fields = Fields {
-                data: windows_path(config, &name.file(Role::Data)),
-                host: target.domain.clone(),
-                sender: sender.to_owned(),
-                utf8: !sender.is_ascii() || !to.iter().all(|address| address.is_ascii()),
-                recipients: to.iter().map(|address| Waiting::new(address)).collect(),
-                ..Fields::default()
-            };
-            let body = Body::Copy(source.clone());
-            self.commit(self.store.prepare(&name, body, &Envelope::new(&fields))?)?;
-        }
-        // A vacation message is for what is in the mailbox.
-        let files = Files { vacation: None, ..Files::of(root, target) };
+    ) {
+        let files = Files { vacation: None, ..Files::of(config.root(), target) };
         self.answer_with(config, target, sender, recipient, source, files);
-        Ok(true)
     }
 
     /// Answers a message that was stored in a mailbox, if the user wants that. `recipient` is the address that it was sent to.

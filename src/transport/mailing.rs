@@ -124,7 +124,8 @@ fn count(mailings: &[Mailing]) -> usize {
 }
 
 fn fields(config: &Config, host: &str, name: &ItemName, mailing: &Mailing, chunk: &Chunk) -> Fields {
-    let recipient = |address: &String| Waiting { address: address.clone(), ..Waiting::default() };
+    let recipient =
+        |address: &String| Waiting { address: address.clone(), ruled: chunk.ruled, ..Waiting::default() };
     Fields {
         data: windows_path(config, &name.file(Role::Data)),
         host: host.to_owned(),

@@ -14,6 +14,7 @@ use crate::lists::header::{BOUNCE_SUFFIX, SERVER};
 use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::name::MailboxName;
+use layout::path::TreePath;
 use layout::registry::alias::{Alias, classify};
 use layout::registry::model::{AliasEntry, Domain, User};
 use layout::root::UserDir;
@@ -26,7 +27,7 @@ pub const DEPTH_MAX: usize = 10;
 /// The most targets of one address.
 pub const TARGETS_MAX: usize = 1_000_000;
 /// The most mailboxes that mail may make for one user (our limit; IMail's is not known).
-const MAILBOXES_MAX: usize = 1000;
+pub const MAILBOXES_MAX: usize = 1000;
 /// The mailbox that throws mail away: `user-NUL@domain`, or `NUL` as a forward (IMail help, Information Manager).
 pub(super) const DISCARD: &str = "nul";
 
@@ -41,6 +42,23 @@ pub struct MailboxTarget {
     pub dir: UserDir,
     /// The mailbox.
     pub mailbox: MailboxName,
+}
+
+impl MailboxTarget {
+    /// Another mailbox of the same user.
+    pub(super) fn of_name(&self, mailbox: MailboxName) -> MailboxTarget {
+        MailboxTarget { mailbox, ..self.clone() }
+    }
+
+    /// The user's address.
+    pub fn user_address(&self) -> String {
+        format!("{}@{}", self.user, self.domain)
+    }
+
+    /// Is it a mailbox of the same user as this one?
+    pub(super) fn is_of_user_of(&self, other: &MailboxTarget) -> bool {
+        self.dir.path() == other.dir.path()
+    }
 }
 
 impl fmt::Debug for MailboxTarget {
@@ -123,6 +141,20 @@ pub fn route(config: &Config, address: &str, may_create: bool) -> Result<Routed,
         return Err(Unroutable::UnknownUser);
     }
     Ok(walk.routed)
+}
+
+/// Can this mailbox get mail: is it there, or its forward, or may and can it be made?
+pub(super) fn is_usable(config: &Config, target: &MailboxTarget, may_create: bool) -> bool {
+    let exists = config.root().disk().stat(&target.dir.mailbox(&target.mailbox)).is_ok();
+    let room = || target.dir.mailboxes().is_ok_and(|all| all.len() < MAILBOXES_MAX);
+    exists || forward_file(config, target).is_some() || (may_create && room())
+}
+
+/// The `<mailbox>.fwd` of a mailbox, if there is one. The INBOX has `forward.ima` instead.
+pub(super) fn forward_file(config: &Config, target: &MailboxTarget) -> Option<TreePath> {
+    let MailboxTarget { dir, mailbox, .. } = target;
+    let file = || config.root().file_in(dir.path(), &format!("{}.fwd", mailbox.file_stem()));
+    if mailbox.is_inbox() { None } else { file() }
 }
 
 struct Walk<'a> {
@@ -319,10 +351,7 @@ impl<'a> Walk<'a> {
         // What cannot be a mailbox name leads to the INBOX.
         let name = MailboxName::from_text(mailbox).unwrap_or_else(|_| MailboxName::inbox());
         let mut target = self.target(user, domain, name)?;
-        let exists = self.config.root().disk().stat(&target.dir.mailbox(&target.mailbox)).is_ok();
-        let room = || target.dir.mailboxes().is_ok_and(|all| all.len() < MAILBOXES_MAX);
-        let allowed = exists || (self.may_create && room());
-        if !allowed {
+        if !is_usable(self.config, &target, self.may_create) {
             target.mailbox = MailboxName::inbox();
         }
         self.store(target);

@@ -50,13 +50,19 @@ pub(super) struct Server {
     pub(super) root: Root,
     pub(super) live: Arc<Live>,
     pub(super) transport: Transport,
+    log: Log,
     _dir: Option<tempfile::TempDir>,
 }
 
 impl Server {
     pub(super) fn start() -> Server {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("registry.ini"), REGISTRY).unwrap();
+        Server::with(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// The same with these lines in `[Global]`.
+    pub(super) fn with(dir: tempfile::TempDir, global: &str) -> Server {
+        let text = REGISTRY.replacen("[Global]\n", &format!("[Global]\n{global}"), 1);
+        std::fs::write(dir.path().join("registry.ini"), text).unwrap();
         let root = Root::new(Arc::new(RealDisk::new()), dir.path());
         let started = Server::on(&root, &root, Options { with_queue: false, ..Options::default() });
         Server { _dir: Some(dir), ..started }
@@ -69,7 +75,7 @@ impl Server {
         let logs = logs.clone();
         let log = Log::start(&logs.clone(), move || logs.logs());
         let transport = Transport::start(&live, &hub, &log, options).unwrap();
-        Server { root: root.clone(), live, transport, _dir: None }
+        Server { root: root.clone(), live, transport, log, _dir: None }
     }
 
     /// Sends a message and answers with what became of it: refused at RCPT, at the end of DATA, or taken.
@@ -135,6 +141,18 @@ impl Server {
     /// Reads a file of a user.
     pub(super) fn read_for(&self, address: &str, file: &str) -> String {
         std::fs::read_to_string(self.dir_of(address).join(file)).unwrap()
+    }
+
+    /// Has a user this file?
+    pub(super) fn has_file(&self, address: &str, file: &str) -> bool {
+        self.dir_of(address).join(file).exists()
+    }
+
+    /// What the log says.
+    pub(super) fn log(&self) -> String {
+        self.log.flush();
+        let files = std::fs::read_dir(self.root.logs().full()).into_iter().flatten();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
     }
 
     /// What waits: sender, extension and recipients, and the lines of the message that begin like this.

@@ -136,7 +136,7 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
     let mut uid = mailbox.next_number();
     let modseq = mailbox.meta.modseq + 1;
     for (message, token) in &job.messages {
-        if token.is_some_and(|token| mailbox.has_stored(token)) {
+        if token.is_some_and(|token| mailbox.has_stored(token) || tokens.contains(&token)) {
             outcome.push(Appended::Before);
             continue;
         }

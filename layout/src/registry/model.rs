@@ -141,6 +141,7 @@ pub const SETTINGS: &[Setting] = &[
     row(Place::Global, "GateHost", "", &[]),
     row(Place::Global, "SendAllThroughGate", "0", SWITCH),
     row(Place::Global, "AllowedPrograms", "", &[]),
+    row(Place::Global, "BlockRuleHdr", "0", &[]),
     row(Place::EachService, "LogTo", "Sys", &["None", "Sys", "LogServer"]),
     row(Place::EachService, "DebugMessages", "0", SWITCH),
     row(Place::EachService, "HelloMessage", "", &[]),
@@ -260,6 +261,8 @@ pub struct Global {
     pub send_all_through_gate: bool,
     /// Full paths of programs that program aliases may run.
     pub allowed_programs: Vec<String>,
+    /// Is `X-IMail-Rule` left out? (`BlockRuleHdr`, not zero: IMail 11 help.)
+    pub block_rule_header: bool,
 }
 
 /// Settings that every service has.
@@ -866,6 +869,7 @@ fn global(doc: &Doc, notes: &mut Vec<String>) -> Global {
         gate_host: values.optional("GateHost"),
         send_all_through_gate: values.switch("SendAllThroughGate"),
         allowed_programs: values.list("AllowedPrograms", &[';']),
+        block_rule_header: values.number("BlockRuleHdr") != 0,
     }
 }
 

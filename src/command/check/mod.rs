@@ -4,8 +4,10 @@
 //! running: what changes this moment is looked at again, and young files of the spool are left out.
 
 mod addresses;
+mod message;
 mod permissions;
 mod registry;
+mod rules;
 mod spool;
 mod tree;
 mod user;
@@ -18,8 +20,10 @@ use clap::Args;
 use layout::mailbox::MailboxError;
 use layout::path::TreePath;
 use layout::registry::store;
+use message::Question;
 use serde_json::json;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// Most findings, and most notes, that are listed; more say nothing new.
 const LISTED_MAX: usize = 10_000;
@@ -35,6 +39,15 @@ pub(super) struct Check {
     /// Only this user: settings in force, lists and group aliases that contain the user.
     #[arg(long, value_name = "ADDRESS")]
     user: Option<String>,
+    /// Only this message: where it would go, and which rule would match.
+    #[arg(long, value_name = "FILE", requires = "rcpt", conflicts_with = "user")]
+    message: Option<PathBuf>,
+    /// With --message: who is to get it.
+    #[arg(long, value_name = "ADDRESS", requires = "message")]
+    rcpt: Option<String>,
+    /// With --message: who sends it. A sender of a domain here counts as logged in, and its outbound rules apply.
+    #[arg(long, value_name = "ADDRESS", requires = "message")]
+    from: Option<String>,
 }
 
 impl Check {
@@ -48,10 +61,17 @@ impl Check {
             print(&if self.json { found.json() } else { found.text() });
             return Ok(Outcome::Done);
         }
+        if let (Some(message), Some(recipient)) = (&self.message, &self.rcpt) {
+            let sender = self.from.as_deref();
+            let found = message::about(&config, &Question { message, recipient, sender })?;
+            print(&if self.json { found.json() } else { found.text() });
+            return Ok(Outcome::Done);
+        }
         let mut report = Report::default();
         registry::check(&root, &config.registry, &loaded.complaints, &own_addresses(), &mut report);
         tree::check(&tree, &mut report);
         addresses::check(&tree, &mut report);
+        rules::check(&tree, &config, &mut report);
         spool::check(&root, &mut report);
         permissions::check(&root, &mut report);
         print(&if self.json { report.json(&tree) } else { report.text(&tree) });
@@ -68,6 +88,7 @@ enum Area {
     Mailbox,
     List,
     Alias,
+    Rule,
     Spool,
     Permissions,
 }
@@ -81,6 +102,7 @@ impl Area {
             Area::Mailbox => "mailbox",
             Area::List => "list",
             Area::Alias => "alias",
+            Area::Rule => "rule",
             Area::Spool => "spool",
             Area::Permissions => "permissions",
         }

@@ -3,17 +3,22 @@
 use super::tell::Told;
 use super::{Cause, wait};
 use crate::config::Config;
+use crate::rules::Hit;
+use crate::transport::Inner;
 use crate::transport::bounce::{Action, Failure};
+use crate::transport::deliver::{Copy, Letter, Placed, key, mailbox_address};
+use crate::transport::disposition::{Before, Examination};
 use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
 use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
-use crate::transport::{Copy, Inner, Letter, Placed, key, mailbox_address};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
+use layout::registry::model::Domain;
+use layout::rules::Target;
 use layout::spool::dsn::MessageDsn;
 use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::{Envelope, Recipient};
@@ -86,6 +91,8 @@ pub(super) struct Pass<'a> {
     /// Did the client say SMTPUTF8?
     pub(super) utf8: bool,
     pub(super) source: Source,
+    /// The same, for rules.
+    pub(super) message: Examination,
     /// How long the message has been in the spool.
     pub(super) waited: Duration,
     /// The number of this try.
@@ -155,6 +162,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         sender: envelope.sender(),
         dsn: envelope.dsn(),
         utf8: envelope.is_utf8(),
+        message: Examination::new(&source),
         source,
         waited,
         tries: before.unwrap_or(0).saturating_add(1),
@@ -246,7 +254,7 @@ impl Pass<'_> {
     async fn deliver(&mut self, envelope: &Envelope) {
         let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
-        let mut elsewhere: HashMap<String, Vec<Onward>> = HashMap::new();
+        let (mut elsewhere, mut subject) = (Vec::new(), Vec::new());
         let (mut seen, mut storing) = (HashSet::new(), Vec::new());
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
@@ -284,8 +292,8 @@ impl Pass<'_> {
                     continue;
                 }
                 let to = To { address: target, dsn: recipient.dsn.clone() };
-                let domain = domain_of(&to.address).to_ascii_lowercase();
-                elsewhere.entry(domain).or_default().push((address.clone(), to));
+                let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
+                onward.push((address.clone(), to));
             }
             let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
             storing.extend(self.store(&recipient, mailboxes));
@@ -295,10 +303,59 @@ impl Pass<'_> {
             }
         }
         self.stored(storing).await;
-        let mut domains: Vec<_> = elsewhere.into_iter().collect();
+        elsewhere.extend(self.outbound(envelope, subject));
+        let mut domains: Vec<_> = by_domain(elsewhere).into_iter().collect();
         while !domains.is_empty() {
             let rest = domains.split_off(domains.len().min(DOMAINS_AT_ONCE));
             self.send(std::mem::replace(&mut domains, rest)).await;
+        }
+    }
+
+    /// Applies the rules for what goes out, to all recipients elsewhere at once; at each try, so that an edit reaches what waits. Answers with
+    /// those to whom the message still goes.
+    fn outbound(&mut self, envelope: &Envelope, subject: Vec<Onward>) -> Vec<Onward> {
+        let (inner, config) = (self.inner, self.config);
+        let Some(domain) = sending_domain(config, envelope).filter(|_| !subject.is_empty()) else {
+            return subject;
+        };
+        let done = tokio::task::block_in_place(|| {
+            let Some((_, hit)) = self.message.outbound(config, &inner.rules, domain)? else {
+                return Ok(None);
+            };
+            if let Target::Forward(to) = &hit.target {
+                let recipient = Recipient { ruled: true, ..Recipient::new(to) };
+                inner.forward(config, &self.host, &self.sender, vec![recipient], &self.source)?;
+            }
+            Ok::<_, std::io::Error>(Some(hit))
+        });
+        match done {
+            Ok(None) => return subject,
+            Ok(Some(hit)) => {
+                for (address, to) in &subject {
+                    self.diverted(address, &to.address, &hit);
+                }
+            }
+            Err(error) => {
+                for (address, to) in subject {
+                    self.note(&to.address, &format!("the rules for outgoing mail: {error}"));
+                    self.left(&address, to.address);
+                }
+            }
+        }
+        self.tried = true;
+        Vec::new()
+    }
+
+    /// An outbound rule sent the message elsewhere than to this recipient, or nowhere.
+    fn diverted(&mut self, address: &str, from: &str, hit: &Hit) {
+        self.verdicts.entry(address.to_owned()).or_default();
+        let log = |event: &Event<'_>| self.inner.log(self.config, Tag::Smtp, self.id, None, event);
+        match &hit.target {
+            Target::Forward(to) => {
+                log(&Event::Forwarded { from, to });
+                self.sent = true;
+            }
+            _ => log(&Event::Note(&format!("discarded for {from} by the outbound rule {}", hit.rule))),
         }
     }
 
@@ -321,13 +378,15 @@ impl Pass<'_> {
         }
         let address = recipient.address.clone();
         let shown = recipient.original.as_ref().unwrap_or(&address);
-        let Pass { inner, config, id, sender, source, .. } = self;
-        let letter = Letter { sender, recipient: shown, id: *id, source, sent_on: self.forwarded };
+        let Pass { inner, config, id, sender, source, message, forwarded, .. } = self;
+        let before = Before { ruled: recipient.ruled, sent_on: *forwarded };
+        let dsn = &recipient.dsn;
+        let letter = Letter { sender, recipient: shown, dsn, id: *id, source, message, before };
         let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
         tokio::task::block_in_place(|| {
             for target in &mailboxes {
                 match inner.place(config, target, letter) {
-                    Placed::UnderWay(copy) => copies.push(copy),
+                    Placed::UnderWay(copy) => copies.push(*copy),
                     Placed::SentOn => sent_on = true,
                     Placed::PutOff(waiting) => left.push(waiting),
                     Placed::Full => full.push(mailbox_address(config, target)),
@@ -569,11 +628,26 @@ impl Pass<'_> {
     }
 }
 
+/// Recipients elsewhere by their domain.
+fn by_domain(elsewhere: Vec<Onward>) -> HashMap<String, Vec<Onward>> {
+    let mut domains: HashMap<String, Vec<Onward>> = HashMap::new();
+    for (address, to) in elsewhere {
+        let domain = domain_of(&to.address).to_ascii_lowercase();
+        domains.entry(domain).or_default().push((address, to));
+    }
+    domains
+}
+
+/// The domain here whose mail it is: that of the user who logged in, else the sender's.
+fn sending_domain<'a>(config: &'a Config, envelope: &Envelope) -> Option<&'a Domain> {
+    let user = envelope.auth_user().filter(|user| user.contains('@')).unwrap_or_else(|| envelope.sender());
+    config.local_domain(domain_of(&user))
+}
+
 /// Why a message may not leave its sender's domain: the domain's largest outbound message (IMail manual 4-2 (2)), which never counts between
 /// users here. The size is that of the D file, in bytes.
 fn outbound_size(config: &Config, envelope: &Envelope, size: u64) -> Option<String> {
-    let user = envelope.auth_user().filter(|user| user.contains('@')).unwrap_or_else(|| envelope.sender());
-    let domain = config.local_domain(domain_of(&user))?;
+    let domain = sending_domain(config, envelope)?;
     let max = domain.max_outbound_size;
     let text = format!("552 5.3.4 {size} bytes are more than the {max} that may leave {}", domain.name);
     (max != 0 && size > max).then_some(text)

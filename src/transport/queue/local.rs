@@ -268,3 +268,42 @@ async fn two_information_managers_do_not_go_on_for_ever() {
     assert_eq!(site.inbox("root").matches("Subject:").count(), 1);
     assert_eq!(site.inbox("bob").matches("Subject:").count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_and_forwards_that_point_at_each_other() {
+    let mut site = Site::new();
+    let files = [
+        ("ann/rules.ima", "S~x:bob@example.org"),
+        ("bob/rules.ima", "S~x:ann@example.org"),
+        ("root/a.fwd", "tiny-b@example.org"),
+        ("tiny/b.fwd", "root-a@example.org"),
+    ];
+    for (file, text) in files {
+        let path = site.path("users").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    site.start("", "", "");
+    site.send("ann", 10).await;
+    until("the mail that a rule sent on", || site.inbox("bob").contains("Subject: x")).await;
+    site.send("root-a", 10).await;
+    let box_b = || fs::read_to_string(site.path("users/tiny/b.mbx")).unwrap_or_default();
+    until("the mail that a mailbox sent on", || box_b().contains("Subject: x")).await;
+    site.empty().await;
+    assert_eq!(site.inbox("ann"), "");
+    assert!(!site.inbox("bob").contains("X-IMail-Rule"), "no rule of bob's was applied");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_is_ruled_when_it_is_stored() {
+    let mut site = Site::new();
+    fs::create_dir_all(site.path("users/bob")).unwrap();
+    fs::write(site.path("users/bob/rules.ima"), "S~stem:box\r\n").unwrap();
+    fs::create_dir_all(site.path("spool")).unwrap();
+    site.start("", "", "");
+    site.drop_pair("stem0001", "bob@example.org", false);
+    let held = || fs::read_to_string(site.path("users/bob/box.mbx")).unwrap_or_default();
+    until("the mail", || held().contains("hand-made")).await;
+    site.empty().await;
+    assert!(held().contains("X-IMail-Rule: S~stem:box-stem\r\n"), "{}", held());
+}

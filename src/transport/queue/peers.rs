@@ -193,6 +193,11 @@ impl Ours {
     }
 
     async fn send(&self, sender: &str, recipients: &[&str], body: &str) {
+        self.send_as(Some("mike@example.org"), sender, recipients, body).await;
+    }
+
+    /// Sends as this user, or as a stranger.
+    async fn send_as(&self, account: Option<&str>, sender: &str, recipients: &[&str], body: &str) {
         let config = self.live.now();
         let mut connection = self.transport.connection_id().unwrap();
         let origin = Origin {
@@ -202,15 +207,15 @@ impl Ours {
             client: "127.0.0.1".parse().unwrap(),
             host: "example.org".into(),
             secure: false,
-            authenticated: true,
+            authenticated: account.is_some(),
             sender: sender.into(),
             utf8: false,
         };
-        let taken = |address: &&str| recipient(&self.transport, &config, address, true).unwrap();
+        let taken = |address: &&str| recipient(&self.transport, &config, address, account.is_some()).unwrap();
         let recipients = recipients.iter().map(taken).collect();
         let mut incoming = self.transport.incoming(origin.clone(), 1 << 20);
         incoming.write(format!("Subject: x\r\n\r\n{body}").as_bytes());
-        let account = Some("mike@example.org".into());
+        let account = account.map(str::to_owned);
         let arrival = Arrival { origin, recipients, account, dsn: Default::default() };
         self.transport.accept(&config, arrival, incoming).await.unwrap();
     }

@@ -126,3 +126,44 @@ async fn what_is_said_is_logged_and_what_is_sent_is_not() {
     let log = quiet.log();
     assert!(log.contains("rdeliver") && !log.contains("Trying") && !log.contains("250 ok"), "{log}");
 }
+
+/// A queue with these rules for what leaves, and a server elsewhere.
+async fn with_outbound_rules(rules: &str) -> (Ours, Heard) {
+    let (address, heard) = peer(Script { ehlo: EHLO, ..Script::default() }).await;
+    let dir = tempfile::tempdir().unwrap();
+    write_tree(dir.path(), "");
+    std::fs::write(dir.path().join("orules.ima"), rules).unwrap();
+    (Ours::on(dir, &[("peer.example", address), ("other.example", address)], Table::default(), 25), heard)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outbound_rules() {
+    let rules = "B~to a box:box\r\nB~secret:ann@example.org\r\nB~virus:NUL\r\nB~moved:boss@other.example\r\n";
+    let (ours, heard) = with_outbound_rules(rules).await;
+    let recipients = ["a@peer.example", "b@peer.example", "mike@example.org"];
+    for body in ["to a box", "top secret", "a virus", "moved"] {
+        ours.send("mike@example.org", &recipients, &format!("{body}\r\n")).await;
+        ours.drained().await;
+        // Those here get it in any case.
+        until(body, || ours.inbox("mike").contains(body)).await;
+    }
+    let lines = heard.lock().unwrap().0.clone();
+    let said = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!([said("secret"), said("virus"), said("to a box"), said("moved")], [0, 0, 1, 1], "{lines:?}");
+    assert_eq!([said("RCPT TO:<a@"), said("RCPT TO:<b@"), said("RCPT TO:<boss@other.example>")], [1, 1, 1]);
+    let ann = ours.inbox("ann");
+    assert!(ann.matches("secret").count() == 1 && !ann.contains("X-IMail-Rule"), "{ann}");
+    ours.logs("discarded for b@peer.example by the outbound rule B~virus:NUL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outbound_rules_are_for_mail_of_our_domains() {
+    let (ours, heard) = with_outbound_rules("B~secret:NUL\r\n").await;
+    ours.send("mike@example.org", &["ann@example.org"], "secret\r\n").await;
+    until("the mail", || ours.inbox("ann").contains("secret")).await;
+    // A user's mail that another server sent here goes on: it is not the domain's.
+    std::fs::write(ours.dir.path().join("users/ann/forward.ima"), "x@peer.example").unwrap();
+    ours.send_as(None, "stranger@peer.example", &["ann@example.org"], "secret\r\n").await;
+    ours.drained().await;
+    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<x@peer.example>".to_owned()));
+}
