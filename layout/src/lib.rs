@@ -3,14 +3,17 @@
 
 pub mod disk;
 pub mod group;
+pub mod group_file;
 pub mod index;
 pub mod limits;
 pub mod list;
 pub mod lock;
+pub mod logdate;
 pub mod logline;
 pub mod mailbox;
 pub mod mbx;
 pub mod name;
+pub mod owner;
 pub mod password;
 pub mod path;
 pub mod registry;

@@ -20,6 +20,7 @@ use crate::serve::{self, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
 use layout::disk::real::RealDisk;
 use layout::lock::PATIENCE;
+use layout::owner;
 use layout::password::PasswordError;
 use layout::path::TreePath;
 use layout::registry::regfile::ImportError;
@@ -27,7 +28,6 @@ use layout::registry::store::StoreError;
 use layout::root::{self, Root, RootError};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -212,16 +212,7 @@ fn print(text: &str) {
 
 /// Gives files that root made to the owner of the data directory, as whom the server runs. Others cannot and need not.
 fn give_to_owner(root: &Root, files: &[TreePath]) -> Result<(), CommandError> {
-    let top = root.top().full();
-    let owner = std::fs::metadata(&top).map_err(CommandError::file(top.display()))?;
-    for file in files.iter().map(TreePath::full) {
-        let Ok(now) = std::fs::symlink_metadata(&file) else { continue };
-        if nix::unistd::geteuid().is_root() && (now.uid(), now.gid()) != (owner.uid(), owner.gid()) {
-            std::os::unix::fs::lchown(&file, Some(owner.uid()), Some(owner.gid()))
-                .map_err(CommandError::file(file.display()))?;
-        }
-    }
-    Ok(())
+    files.iter().try_for_each(|file| owner::give_to_owner(root, file).map_err(CommandError::file(file)))
 }
 
 /// The files that a new registry consists of.

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use layout::name::{AliasName, DomainName, UserId};
 use layout::path::TreePath;
 use layout::registry::model::{Domain, Registry};
+use layout::registry::places;
 use layout::registry::store::{self, Loaded, StoreError};
 use layout::root::{DomainDir, PathMap, Root, UserDir};
 use std::net::IpAddr;
@@ -51,20 +52,12 @@ impl Config {
 
     /// The directories of a domain: its `TopDir`, or the root if it has none. `None` if `TopDir` leads nowhere: the domain cannot be served.
     pub fn domain_dir(&self, domain: &Domain) -> Option<DomainDir> {
-        Some(self.root.domain(self.paths.top_of(&self.root, &domain.top_dir)?))
+        places::domain_dir(&self.root, &self.paths, domain)
     }
 
-    /// The file of a group alias: the path that the registry names; if that leads nowhere, a file of that name in the domain's top directory, its
-    /// `lists`, or the IMail directory. Manual and help name three places.
+    /// The file of a group alias, wherever it is.
     pub fn group_file(&self, domain: &Domain, path: &str) -> Option<TreePath> {
-        let root = &self.root;
-        if let Some(file) = self.paths.resolve(root, path).filter(|file| root.disk().stat(file).is_ok()) {
-            return Some(file);
-        }
-        let name = path.rsplit(['\\', '/']).next()?;
-        let dir = self.domain_dir(domain);
-        let places = dir.into_iter().flat_map(|dir| [dir.top().clone(), dir.lists()]);
-        places.chain([root.top().clone()]).find_map(|place| root.file_in(&place, name))
+        places::group_file(&self.root, &self.paths, domain, path)
     }
 
     /// A user's directory, if there is such a user.

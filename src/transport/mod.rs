@@ -40,6 +40,7 @@ use layout::list::change::Changes;
 use layout::logline::{Event, Tag};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
+use layout::registry::places;
 use layout::spool::dsn::{Dsn, MessageDsn};
 use layout::spool::id::{ConnectionId, IdSource, ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient as Waiting};
@@ -314,8 +315,5 @@ impl Inner {
 
 /// A spool file's path as the registry spells it, for IMail.
 fn windows_path(config: &Config, file: &str) -> String {
-    match config.registry.global.top_dir.trim_end_matches(['\\', '/']) {
-        "" => config.root().spool().full().join(file).display().to_string(),
-        top => format!("{top}\\spool\\{file}"),
-    }
+    places::spool_path(config.root(), &config.registry.global.top_dir, file)
 }

@@ -1,15 +1,14 @@
 //! `adduser` as a built program: switches, files, exit codes, and what it leaves behind.
 #![allow(clippy::unwrap_used, reason = "panics report")]
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+mod support;
 
-use layout::disk::real::RealDisk;
-use layout::registry::model::{Registry, User};
-use layout::registry::store;
-use layout::root::Root;
+use std::ops::Deref;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use layout::registry::model::User;
+use support::{Run, finish};
 use tempfile::TempDir;
 
 const REGISTRY: &str = "; by hand\r\n[Global]\r\nHostName=a.example\r\nTopDir=C:\\\\IMail\r\nReturnToIMail=1\r\n\r\n\
@@ -20,14 +19,15 @@ const REGISTRY: &str = "; by hand\r\n[Global]\r\nHostName=a.example\r\nTopDir=C:
     [Domains\\$virtual001]\r\nOfficial=b.example\r\n\r\n\
     [Domains\\b.example]\r\nAddress=$virtual001\r\nTopDir=C:\\\\IMail\\\\b_dir\r\nMaxUsers=dword:00000002\r\n";
 
-struct Tree {
-    dir: TempDir,
-}
+const PROGRAM: &str = env!("CARGO_BIN_EXE_adduser");
 
-struct Run {
-    code: i32,
-    out: String,
-    err: String,
+struct Tree(support::Tree);
+
+impl Deref for Tree {
+    type Target = support::Tree;
+    fn deref(&self) -> &support::Tree {
+        &self.0
+    }
 }
 
 impl Tree {
@@ -36,48 +36,23 @@ impl Tree {
     }
 
     fn with(registry: &str) -> Tree {
-        let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("registry.ini"), registry).unwrap();
-        Tree { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        Tree(support::Tree::with(registry))
     }
 
     fn file(&self, bytes: &[u8]) -> String {
-        let path = self.path("ID.txt");
-        std::fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
+        self.0.file("ID.txt", bytes)
     }
 
     fn bytes(&self) -> Vec<u8> {
-        std::fs::read(self.path("registry.ini")).unwrap()
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adduser"));
-        command.arg("--root").arg(self.dir.path()).env_remove("IMAIL_ROOT").stdin(Stdio::null());
-        command
+        self.read("registry.ini")
     }
 
     fn run(&self, args: &[&str]) -> Run {
-        finish(self.command().args(args))
+        self.0.run(PROGRAM, args)
     }
 
     fn typed(&self, args: &[&str], input: &[u8]) -> Run {
-        let mut command = self.command();
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        run_of(child.wait_with_output().unwrap())
-    }
-
-    fn registry(&self) -> Registry {
-        let root = Root::new(Arc::new(RealDisk::new()), self.dir.path());
-        let loaded = store::load(&root).unwrap();
-        assert_eq!(loaded.complaints, []);
-        loaded.registry
+        self.0.typed(PROGRAM, args, input)
     }
 
     fn user(&self, domain: &str, id: &str) -> Option<User> {
@@ -86,23 +61,6 @@ impl Tree {
 
     fn ids(&self, domain: &str) -> Vec<String> {
         self.registry().domain_by_name(domain).unwrap().users.values().map(|user| user.id.clone()).collect()
-    }
-}
-
-fn finish(command: &mut Command) -> Run {
-    run_of(command.output().unwrap())
-}
-
-fn run_of(output: std::process::Output) -> Run {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-impl Run {
-    #[track_caller]
-    fn expect(self, code: i32) -> Run {
-        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
-        self
     }
 }
 
@@ -305,7 +263,7 @@ fn bad_input_changes_nothing() {
     }
     std::fs::remove_file(tree.path("ID.txt")).unwrap();
     assert_eq!(tree.bytes(), REGISTRY.as_bytes());
-    assert_eq!(std::fs::read_dir(tree.dir.path()).unwrap().count(), 1, "no other file was made");
+    assert_eq!(std::fs::read_dir(tree.path("")).unwrap().count(), 1, "no other file was made");
 }
 
 #[test]
@@ -320,7 +278,7 @@ fn without_a_directory_the_three_ways_are_named() {
     let other = run(&["--root", empty.path().to_str().unwrap(), "-u", "x"], empty.path()).expect(0);
     assert!(other.err.contains("imaild import"), "{}", other.err);
     let tree = Tree::new();
-    run(&["-u", "x", "-p", "secret"], tree.dir.path()).expect(1);
+    run(&["-u", "x", "-p", "secret"], &tree.path("")).expect(1);
     for (option, word) in [("--help", "Exit code"), ("-?", "-chgpass"), ("--version", "adduser 0.")] {
         assert!(run(&[option], empty.path()).expect(0).out.contains(word));
     }

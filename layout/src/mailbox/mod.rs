@@ -29,6 +29,7 @@ mod compact;
 mod folder;
 mod inspect;
 mod read;
+mod rebuild;
 
 pub use append::{AppendJob, Appended, append_all};
 pub use change::FlagChange;

@@ -13,6 +13,7 @@
 pub mod compose;
 pub mod header;
 pub mod record;
+pub mod repair;
 pub mod scan;
 pub mod separator;
 pub mod view;

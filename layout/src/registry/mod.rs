@@ -14,6 +14,7 @@ pub mod alias;
 pub mod check;
 pub mod doc;
 pub mod model;
+pub mod places;
 pub mod regfile;
 pub mod store;
 pub mod value;

@@ -6,6 +6,7 @@
 //! Cut by question: [`qfile`] is what an envelope says, [`id`] what files are called and how no id is given twice,
 //! [`store`] what is done to the files and in which order.
 
+pub mod clean;
 pub mod dsn;
 pub mod id;
 pub mod qfile;

@@ -6,25 +6,19 @@
 //! Failure: [`StoreError`] when the registry could not be read or written, and nothing was changed; everything else is the outcome of
 //! its request. Without any request that can be done nothing is locked or written.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
-
 use layout::name::UserId;
 use layout::password::{self, PasswordError, Secret};
 use layout::path::TreePath;
 use layout::registry::doc::Doc;
 use layout::registry::model::{Domain, Registry, user_path};
 use layout::registry::same_name;
-use layout::registry::store::{self, HALF_SAVED_PATIENCE, Loaded, StoreError};
+use layout::registry::store::{Loaded, StoreError};
 use layout::root::{PathMap, Root};
 
 use super::lines::{Item, Request};
 use super::plan::{self, Change, NewPassword, Step};
-
-/// From so many passwords on their progress is shown.
-const PROGRESS_FROM: usize = 50;
+use crate::program::registry::edit;
+use crate::program::{lines, parallel};
 
 /// What was done for a request.
 #[derive(Clone, Debug)]
@@ -40,36 +34,15 @@ pub struct Done {
 /// What became of a request: done, or the reason why not.
 pub type Outcome = Result<Done, String>;
 
+/// The registry after a batch, and what became of each request.
+type Decided = Box<(Registry, Vec<Outcome>)>;
+
 /// A new password, ready to be stored.
 #[derive(Clone)]
 struct Ready {
     return_to_imail: bool,
     stored: Secret,
     made: Option<Secret>,
-}
-
-enum Stop {
-    /// No request can be done.
-    Nothing(Vec<Outcome>),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Stop {
-        Stop::Store(error)
-    }
-}
-
-/// The registry as it is now, or as it was before somebody began to save it; waits a little for that to end.
-pub fn snapshot(root: &Root) -> Result<Loaded, StoreError> {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let deadline = Instant::now() + HALF_SAVED_PATIENCE;
-    loop {
-        match store::load_for_start(root) {
-            Err(StoreError::Unusable(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-            other => return other,
-        }
-    }
 }
 
 /// Does all that can be done of `items`; `loaded` is the registry of a moment ago. One outcome for each item.
@@ -79,41 +52,27 @@ pub fn execute(root: &Root, loaded: &Loaded, items: &[Item]) -> Result<Vec<Outco
         return Ok(planned.into_iter().map(|refused| refused.and_then(not_done)).collect());
     }
     let mut ready = prepare(&loaded.registry, items, &planned);
-    let result = store::edit(root, |doc| change(doc, items, &mut ready));
-    let (registry, mut outcomes) = match result {
-        Ok(done) => done,
-        Err(Stop::Nothing(outcomes)) => return Ok(outcomes),
-        Err(Stop::Store(error)) => return Err(error),
-    };
+    let (registry, mut outcomes) = *edit(root, |doc| change(doc, items, &mut ready))?;
     put_aside(root, &registry, &mut outcomes);
     Ok(outcomes)
 }
 
 /// The plan for every item; those that are no request keep their reason.
 fn decide(registry: &Registry, items: &[Item]) -> Vec<Result<Change, String>> {
-    let requests = items.iter().filter_map(|item| item.request.as_ref().ok());
-    let mut planned = plan::plan(registry, requests).into_iter();
-    let next = |item: &Item| match &item.request {
-        Err(error) => Err(error.to_string()),
-        Ok(_) => match planned.next() {
-            Some(change) => change.map_err(|refusal| refusal.to_string()),
-            None => Err("nothing was decided: a fault of this program".to_owned()),
-        },
-    };
-    items.iter().map(next).collect()
+    lines::planned(items, |requests| plan::plan(registry, requests))
 }
 
 fn not_done(change: Change) -> Outcome {
     Err(format!("{}: not done", change.address()))
 }
 
-/// Decides again on what is in force now, and changes `doc`; gives the registry as it is then, as far as deleted users' directories
+/// Decides again on what is in force now, and changes `doc` (`Err`: nothing of it can be done); gives the registry as it is then, as far as deleted users' directories
 /// depend on it.
 fn change(
     doc: &mut Doc,
     items: &[Item],
     ready: &mut [Option<Result<Ready, String>>],
-) -> Result<(Registry, Vec<Outcome>), Stop> {
+) -> Result<Decided, Decided> {
     let registry = Registry::from_doc(doc);
     let mode = registry.global.return_to_imail;
     let mut outcomes = Vec::with_capacity(items.len());
@@ -133,10 +92,10 @@ fn change(
         }));
     }
     if outcomes.iter().all(Result::is_err) {
-        return Err(Stop::Nothing(outcomes));
+        return Err(Box::new((registry, outcomes)));
     }
     let deletes = outcomes.iter().flatten().any(|done| done.change.step == Step::Delete);
-    Ok((if deletes { Registry::from_doc(doc) } else { registry }, outcomes))
+    Ok(Box::new((if deletes { Registry::from_doc(doc) } else { registry }, outcomes)))
 }
 
 /// One change of the document. The order of a new user's values is that of exports.
@@ -193,54 +152,15 @@ fn prepare(
         })
         .collect();
     let mut ready = vec![None; items.len()];
-    let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(work.len());
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            scope.spawn(move || {
-                while let Some((at, id, source, request)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let _ = sender.send((*at, make(mode, id, *source, request)));
-                }
-            });
-        }
-        drop(sender);
-        let mut progress = Progress::new(work.len());
-        for (at, made) in receiver {
-            progress.step();
-            if let Some(slot) = ready.get_mut(at) {
-                *slot = Some(made);
-            }
+    let work_on = |(at, id, source, request): &(usize, &str, NewPassword, &Request)| {
+        (*at, make(mode, id, *source, request))
+    };
+    parallel::each(&work, "passwords", work_on, |_, (at, made)| {
+        if let Some(slot) = ready.get_mut(at) {
+            *slot = Some(made);
         }
     });
     ready
-}
-
-/// A line on the terminal that counts, where there is a terminal and enough to count.
-struct Progress {
-    shown: bool,
-    count: usize,
-    total: usize,
-    last: Instant,
-}
-
-impl Progress {
-    fn new(total: usize) -> Progress {
-        let shown = total >= PROGRESS_FROM && std::io::stderr().is_terminal();
-        Progress { shown, count: 0, total, last: Instant::now() }
-    }
-
-    fn step(&mut self) {
-        const EVERY: Duration = Duration::from_millis(200);
-        self.count += 1;
-        let due = self.last.elapsed() >= EVERY;
-        if self.shown && (due || self.count == self.total) {
-            self.last = Instant::now();
-            let end = if self.count == self.total { "\n" } else { "" };
-            let _ = write!(std::io::stderr(), "\rpasswords: {} of {}{end}", self.count, self.total);
-        }
-    }
 }
 
 /// Moves the directories of users that are gone from the registry.

@@ -2,25 +2,18 @@
 //!
 //! A line is either `userid,password,full name` (IMail 12 manual 2-2) or a line of options. Three ways to leave the name out are
 //! in use, by version: `id,password`, `id,password,` and `id,password, ` with a blank; all mean the same here. There is no header
-//! line: IMail takes the first line as a user too. Empty lines are skipped, and so are lines that begin with `;` or `#`, which
-//! no user ID can begin with (what IMail does with such lines is not known).
+//! line: IMail takes the first line as a user too.
 //!
 //! `-h` in a line holds for that line and all that follow, and wins over the one of the command line: the help says that it
 //! "affects all lines", and of the sister program for aliases that it persists.
 //!
-//! Failure: a line that is not understood becomes an item with the reason; the others stay. Limits: [`MAX_FILE_BYTES`].
-
-use std::path::Path;
+//! Failure: a line that is not understood becomes an item with the reason; the others stay.
 
 use layout::password::Secret;
-use layout::text::{self, CodePage};
 
-use super::switches::{self, CommandLine, Operation, Rights, UsageError, Verb};
-
-/// Largest text file that is read, in bytes: more than a million users.
-pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// CTRL-Z alone ends the input, as on a Windows console.
-pub const END_OF_INPUT: &str = "\u{1a}";
+use super::switches::{self, CommandLine, Operation, Rights, Verb};
+use crate::program::lines::{self, Content, Place};
+use crate::program::switches::{UsageError, words};
 
 /// An operation, and the domain that it is meant for; `None` = the primary domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,32 +24,8 @@ pub struct Request {
     pub operation: Operation,
 }
 
-/// Where a request came from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The name of the file; empty = the command line.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.file.is_empty() {
-            true => f.write_str("adduser"),
-            false => write!(f, "{}, line {}", self.file, self.line),
-        }
-    }
-}
-
-/// A request or the reason why there is none.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// Where it came from.
-    pub place: Place,
-    /// What is asked for.
-    pub request: Result<Request, UsageError>,
-}
+/// A request, and where it came from.
+pub type Item = lines::Item<Request>;
 
 /// What one line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,22 +42,15 @@ pub enum Line {
 
 /// Reads one line, whose domain stays in `domain` for those that follow.
 pub fn read_line(line: &str, domain: &mut Option<String>) -> Result<Line, UsageError> {
-    let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-    if line.is_empty() || line.starts_with([';', '#']) {
-        return Ok(Line::Empty);
-    }
-    if line.starts_with(END_OF_INPUT) {
-        return Ok(Line::End);
-    }
-    if line.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(UsageError(
-            "the line holds a character that cannot be read: save the file as UTF-8".into(),
-        ));
-    }
+    let line = match lines::content(line)? {
+        Content::Empty => return Ok(Line::Empty),
+        Content::End => return Ok(Line::End),
+        Content::Text(line) => line,
+    };
     if !is_option_line(line) {
         return Ok(Line::User(comma_line(line)));
     }
-    let words = switches::words(line)?;
+    let words = words(line)?;
     // Also a line with a mistake behind it moves the lines that follow to its domain: never to another one.
     if let Some(named) = switches::domain_of(&words) {
         *domain = Some(named.to_owned());
@@ -126,7 +88,7 @@ pub fn read_text(name: &str, text: &str, mut domain: Option<String>) -> (Vec<Ite
     let mut items = Vec::new();
     let mut ldap = false;
     for (number, line) in text.lines().enumerate() {
-        let place = Place { file: name.to_owned(), line: number + 1 };
+        let place = Place::line(name, number + 1);
         let operation = match read_line(line, &mut domain) {
             Ok(Line::Empty) => continue,
             Ok(Line::End) => break,
@@ -161,27 +123,10 @@ fn file_operation(line: CommandLine) -> Result<Option<Operation>, UsageError> {
     Ok(line.operation)
 }
 
-/// Reads a text file that the admin named.
-pub fn load(path: &Path) -> Result<Vec<u8>, String> {
-    let told = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
-    let size = std::fs::metadata(path).map_err(told)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(format!("the file {} is larger than 64 MiB: split it", path.display()));
-    }
-    std::fs::read(path).map_err(told)
-}
-
-/// The text of a file: UTF-8 with a byte order mark or not (manual 2-2), else the code page.
-pub fn decode(bytes: &[u8], code_page: CodePage) -> Result<String, &'static str> {
-    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        return Err("it is UTF-16 (\"Unicode\" in Notepad): save it as UTF-8");
-    }
-    Ok(text::decode(bytes, code_page).0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use layout::text::CodePage;
     use proptest::prelude::*;
 
     fn users(text: &str) -> Vec<(String, Option<String>, Option<String>)> {
@@ -217,7 +162,7 @@ mod tests {
     #[test]
     fn skipped_lines_and_numbers() {
         let (items, _) = read_text("x", "\r\n; note\r\n# note\r\na,pw\r\n\r\nb,pw\n\u{1a}\nc,pw", None);
-        let lines: Vec<usize> = items.iter().map(|item| item.place.line).collect();
+        let lines: Vec<usize> = items.iter().map(|item| item.place.number()).collect();
         assert_eq!(lines, [4, 6]);
         assert_eq!(items[1].place.to_string(), "x, line 6");
     }
@@ -243,23 +188,12 @@ mod tests {
         assert!(read_text("x", "-l -u a", None).1);
     }
 
-    #[test]
-    fn encodings() {
-        for (bytes, expected) in [
-            (&b"\xEF\xBB\xBFa,\xE8\x97\xA4"[..], Ok("a,\u{85e4}".to_owned())),
-            (b"\x95\x5c", Ok("\u{8868}".to_owned())),
-            (b"\xFF\xFEa\0", Err(())),
-        ] {
-            assert_eq!(decode(bytes, CodePage::Japanese).map_err(|_| ()), expected);
-        }
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn any_bytes_give_at_most_an_item_a_line(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(text) = decode(&bytes, CodePage::Japanese) {
+            if let Ok(text) = lines::decode(&bytes, CodePage::Japanese) {
                 prop_assert!(read_text("x", &text, None).0.len() <= text.lines().count());
             }
         }

@@ -6,7 +6,7 @@
 //! * [`apply`]: the changes to the registry and the disk
 //!
 //! Failure: what cannot be done is told on standard error, with file and line, and the rest goes on. Limits:
-//! [`lines::MAX_FILE_BYTES`], [`BATCH_LINES_MAX`], [`LINE_BYTES_MAX`].
+//! those of [`crate::program::lines`].
 
 pub mod apply;
 pub mod lines;
@@ -14,23 +14,21 @@ pub mod plan;
 pub mod switches;
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
 
 use layout::registry::store::Loaded;
 use layout::root::Root;
 use layout::text::{self, CodePage};
 
-use crate::program::{complain, open_root, say, version_line};
+use crate::program::lines::{Place, from_input, load};
+use crate::program::registry::snapshot;
+use crate::program::switches::UsageError;
+use crate::program::{self, complain, open_root, say, version_line};
 use apply::{Done, Outcome};
-use lines::{Item, Line, Place, Request};
+use lines::{Item, Line, Request};
 use plan::Step;
-use switches::{CommandLine, UsageError};
+use switches::CommandLine;
 
-/// Lines of standard input that are done together, at most.
-pub const BATCH_LINES_MAX: usize = 100_000;
-/// Longest line of standard input, in bytes.
-pub const LINE_BYTES_MAX: u64 = 64 * 1024;
+const NAME: &str = "adduser";
 
 const USAGE: &str = "\
 Usage: adduser [-h DOMAIN] -u ID [-p PASSWORD] [-n \"FULL NAME\"] [OPTION]...   add a user
@@ -66,9 +64,7 @@ Exit code, as IMail's program has it: 1 = at least one thing was done, 0 = nothi
 
 /// Runs the program; `true` = at least one thing was done.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> bool {
-    let words: Vec<String> =
-        arguments.map(|word| text::decode(word.as_bytes(), CodePage::default()).0).collect();
-    match try_run(&words) {
+    match try_run(&program::arguments(arguments)) {
         Ok(done) => done,
         Err(error) => {
             complain(&format!("adduser: {error}"));
@@ -109,38 +105,27 @@ impl Session {
     /// What the command line asks for.
     fn once(&mut self, line: CommandLine) -> Result<(), String> {
         let loaded = self.snapshot()?;
-        let items = self.items_of(line, Place::default(), None, loaded.registry.global.code_page)?;
+        let items = self.items_of(line, Place::command(NAME), None, loaded.registry.global.code_page)?;
         self.batch(&loaded, &items)
     }
 
     /// Lines from standard input until it ends: those that are there already are done together, with one rewrite of the registry.
     fn interactive(&mut self, mut domain: Option<String>) -> Result<(), String> {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
-            complain("One command a line, such as: -u ID -p PASSWORD. Ctrl-D ends.");
-        }
-        let mut reader = BufReader::with_capacity(LINE_BYTES_MAX as usize, stdin.lock());
-        let mut number = 0;
-        let mut ended = false;
-        while !ended {
-            let lines = read_batch(&mut reader).map_err(|error| format!("standard input: {error}"))?;
-            if lines.is_empty() {
-                break;
-            }
+        from_input("One command a line, such as: -u ID -p PASSWORD. Ctrl-D ends.", |lines| {
             let loaded = self.snapshot()?;
             let mut items = Vec::new();
-            for line in lines {
-                number += 1;
-                ended = !self.input_line(&line, number, &mut domain, &loaded, &mut items);
-                if ended {
+            let mut open = true;
+            for (number, line) in lines {
+                open = self.input_line(&line, number, &mut domain, &loaded, &mut items);
+                if !open {
                     break;
                 }
             }
             if let Err(error) = self.batch(&loaded, &items) {
                 complain(&format!("adduser: {error}"));
             }
-        }
-        Ok(())
+            Ok(open)
+        })
     }
 
     /// Adds what one line of standard input asks for; `false` = the input ends here.
@@ -154,7 +139,7 @@ impl Session {
     ) -> bool {
         let code_page = loaded.registry.global.code_page;
         let (line, _) = text::decode(line, code_page);
-        let place = Place { file: "standard input".to_owned(), line: number };
+        let place = Place::line("standard input", number);
         let refused = |error: UsageError| vec![Item { place: place.clone(), request: Err(error) }];
         let found = match lines::read_line(&line, domain) {
             Ok(Line::Empty) => Vec::new(),
@@ -189,8 +174,7 @@ impl Session {
         let mut items = Vec::new();
         if let Some(file) = &line.file {
             let name = file.display().to_string();
-            let text = lines::decode(&lines::load(file)?, code_page);
-            let text = text.map_err(|reason| format!("the file {name} cannot be read: {reason}"))?;
+            let text = load(file, code_page)?;
             let (found, in_file) = lines::read_text(&name, &text, domain.clone());
             items.extend(found);
             ldap |= in_file;
@@ -205,7 +189,7 @@ impl Session {
     }
 
     fn snapshot(&self) -> Result<Loaded, String> {
-        apply::snapshot(&self.root).map_err(|error| error.to_string())
+        snapshot(&self.root).map_err(|error| error.to_string())
     }
 
     /// Does a batch and tells what became of it.
@@ -253,45 +237,5 @@ fn done_line(done: &Done) -> String {
             format!("Deleted {address}; its directory is now {place}")
         }
         (Step::Delete, ..) => format!("Deleted {address}"),
-    }
-}
-
-/// Waits for one line, and takes those that came with it; none = the input ended.
-fn read_batch(reader: &mut BufReader<impl io::Read>) -> io::Result<Vec<Vec<u8>>> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = Vec::new();
-        reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-        if line.len() as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than 64 KiB"));
-        }
-        if !line.is_empty() {
-            lines.push(line);
-        }
-        if !reader.buffer().contains(&b'\n') || lines.len() >= BATCH_LINES_MAX {
-            return Ok(lines);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_that_came_together_are_a_batch() {
-        let mut reader = BufReader::with_capacity(8, &b"a\nb\nlonger line\nlast"[..]);
-        let mut batches = Vec::new();
-        loop {
-            let batch = read_batch(&mut reader).unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            batches.push(batch.len());
-        }
-        assert_eq!(batches.iter().sum::<usize>(), 4);
-        assert_eq!(batches[0], 2);
-        let long = vec![b'x'; LINE_BYTES_MAX as usize + 1];
-        assert!(read_batch(&mut BufReader::new(&long[..])).is_err());
     }
 }

@@ -13,6 +13,7 @@ use layout::registry::{fold, same_name};
 
 use super::lines::Request;
 use super::switches::{Operation, Rights, Verb};
+use crate::program::registry::{NoDomain, domain_of};
 
 /// Longest full name, in characters ("shorter than 62", IMail 2006 help; the column of its database has 63).
 pub const FULL_NAME_MAX: usize = 61;
@@ -25,16 +26,8 @@ const GOVERNED: u32 = flags::DISABLED | flags::HIDDEN | flags::NO_PASSWORD_CHANG
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such domain.
-    #[error("there is no domain {name:?} here; there are: {known}")]
-    NoDomain {
-        /// The name asked for.
-        name: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// `-h` was not given and the registry has no domain.
-    #[error("registry.ini has no domain: make one first")]
-    NoPrimary,
+    #[error(transparent)]
+    Domain(#[from] NoDomain),
     /// The user ID is not allowed.
     #[error("{id:?}: {reason}")]
     Id {
@@ -279,19 +272,6 @@ fn counts(id: &str) -> bool {
 
 fn change(domain: &Domain, id: String, step: Step, warning: Option<String>) -> Change {
     Change { domain: domain.name.clone(), top_dir: domain.top_dir.clone(), id, step, warning }
-}
-
-fn domain_of<'a>(registry: &'a Registry, name: Option<&str>) -> Result<&'a Domain, Refusal> {
-    let Some(name) = name else { return registry.primary().ok_or(Refusal::NoPrimary) };
-    registry.domain_by_name(name).ok_or_else(|| {
-        /// So many names fit into a message.
-        const NAMED: usize = 10;
-        let mut known: Vec<&str> = registry.domains.iter().map(|domain| &*domain.name).take(NAMED).collect();
-        if registry.domains.len() > NAMED {
-            known.push("...");
-        }
-        Refusal::NoDomain { name: name.to_owned(), known: known.join(", ") }
-    })
 }
 
 /// `Flags` after the web options: none given = as before; one given = all four on but those that are turned off (IMail 8.1 to

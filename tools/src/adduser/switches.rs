@@ -8,10 +8,7 @@
 use layout::password::Secret;
 use std::path::PathBuf;
 
-/// What is wrong with a command line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
+use crate::program::switches::{UsageError, following, once};
 
 /// What is to be done with a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,17 +288,7 @@ fn refuse_file_with_operation(line: CommandLine) -> Result<CommandLine, UsageErr
 }
 
 fn value(word: &str, what: &str, rest: &mut std::slice::Iter<'_, String>) -> Result<String, UsageError> {
-    match rest.as_slice().first().filter(|next| switch(next).is_none()) {
-        Some(_) => Ok(rest.next().cloned().unwrap_or_default()),
-        None => Err(UsageError(format!("{word} needs {what} behind it"))),
-    }
-}
-
-fn once<T>(slot: &mut Option<T>, word: &str, value: T) -> Result<(), UsageError> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(UsageError(format!("{word} is given twice: one user a line"))),
-    }
+    following(word, what, rest, |next| switch(next).is_some())
 }
 
 /// Is this a right whose sign was lost? The Japanese help of version 10 shows other characters where the signs belong,
@@ -310,36 +297,10 @@ fn is_garbled(word: &str, name: &str) -> bool {
     word.strip_suffix(name).is_some_and(|sign| sign.chars().count() == 1 && !sign.is_ascii())
 }
 
-/// Splits a line into words. Double quotes hold blanks together; two of them inside quotes are one (as Windows does).
-pub fn words(line: &str) -> Result<Vec<String>, UsageError> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                word.get_or_insert_default().push('"');
-            }
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            c if c.is_whitespace() && !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    if quoted {
-        return Err(UsageError("a double quote is not closed".into()));
-    }
-    words.extend(word);
-    Ok(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::switches::words;
     use proptest::prelude::*;
 
     fn read(line: &str) -> Result<CommandLine, String> {
@@ -348,21 +309,6 @@ mod tests {
 
     fn operation(line: &str) -> Operation {
         read(line).unwrap().operation.unwrap()
-    }
-
-    #[test]
-    fn words_and_quotes() {
-        for (line, expected) in [
-            ("", &[][..]),
-            (r#"-n "Mike  Smith" x"#, &["-n", "Mike  Smith", "x"]),
-            (r#"-n """#, &["-n", ""]),
-            (r#"a"b c"d"#, &["ab cd"]),
-            (r#""a""b""#, &["a\"b"]),
-            ("\u{3000}a\tb ", &["a", "b"]),
-        ] {
-            assert_eq!(words(line).unwrap(), expected, "{line}");
-        }
-        assert!(words("\"a").is_err());
     }
 
     #[test]
@@ -441,12 +387,6 @@ mod tests {
         #[test]
         fn nothing_panics(line in "(-[hukmpnfl] ?|[+-](web|info) |[a\" ,]|\\PC){0,12}") {
             let _ = read(&line);
-        }
-
-        #[test]
-        fn quoted_words_come_back(texts in prop::collection::vec("\\PC{0,8}", 0..5)) {
-            let line: Vec<String> = texts.iter().map(|t| format!("\"{}\"", t.replace('"', "\"\""))).collect();
-            prop_assert_eq!(words(&line.join(" ")).unwrap(), texts);
         }
     }
 }

@@ -3,11 +3,12 @@
 //! It only reads. Exit code: 0 no fault, 1 faults, 2 could not run.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use layout::registry::{check, store};
-use tools::program::{complain, open_root, say, version_line};
+use tools::program::switches::{Operands, Table};
+use tools::program::{Failure, Outcome, Program, complain, open_root, say};
 
 const USAGE: &str = "\
 Usage: regcheck [--root DIR]
@@ -22,52 +23,20 @@ Nothing is changed.
 
 Exit code: 0 no fault found, 1 at least one fault, 2 the check could not be made.";
 
-const COULD_NOT_RUN: u8 = 2;
-
-enum Asked {
-    Check(Option<PathBuf>),
-    Text(String),
-}
+/// IMail's program has no switches.
+const PROGRAM: Program =
+    Program { name: "regcheck", usage: USAGE, table: Table { switches: &[], operands: Operands::None } };
 
 fn main() -> ExitCode {
-    let result = match asked(std::env::args_os().skip(1).collect()) {
-        Ok(Asked::Check(root)) => run(root),
-        Ok(Asked::Text(text)) => {
-            say(&text);
-            Ok(false)
-        }
-        Err(error) => Err(format!("{error}; regcheck --help shows what there is")),
-    };
-    match result {
-        Ok(fault) => ExitCode::from(u8::from(fault)),
-        Err(error) => {
-            complain(&format!("regcheck: {error}"));
-            ExitCode::from(COULD_NOT_RUN)
-        }
-    }
-}
-
-/// Reads the arguments: IMail's program has none, ours are the usual three.
-fn asked(arguments: Vec<std::ffi::OsString>) -> Result<Asked, String> {
-    let mut root = None;
-    let mut rest = arguments.into_iter();
-    while let Some(argument) = rest.next() {
-        match argument.to_str() {
-            Some("--help") => return Ok(Asked::Text(USAGE.to_owned())),
-            Some("--version") => return Ok(Asked::Text(version_line("regcheck"))),
-            Some("--root") => root = Some(rest.next().ok_or("--root needs a directory")?.into()),
-            Some(text) if text.starts_with("--root=") => {
-                root = text.split_once('=').map(|(_, dir)| dir.into())
-            }
-            _ => return Err(format!("{argument:?} is no option")),
-        }
-    }
-    Ok(Asked::Check(root))
+    PROGRAM.main(|given| {
+        let fault = run(given.root.as_deref()).map_err(Failure::NotRun)?;
+        Ok(Outcome::of(fault))
+    })
 }
 
 /// Prints the check; `true` = there is a fault.
-fn run(root: Option<PathBuf>) -> Result<bool, String> {
-    let root = open_root(root.as_deref()).map_err(|error| error.to_string())?;
+fn run(root: Option<&Path>) -> Result<bool, String> {
+    let root = open_root(root).map_err(|error| error.to_string())?;
     let loaded = store::load(&root).map_err(|error| error.to_string())?;
     for complaint in &loaded.complaints {
         complain(&format!("{}: {complaint}", root.registry_ini()));

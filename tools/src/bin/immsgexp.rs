@@ -1,0 +1,7 @@
+//! The program `immsgexp`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::immsgexp::main()
+}

@@ -1,0 +1,7 @@
+//! The program `mailall`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::mailall::main()
+}

@@ -1,0 +1,7 @@
+//! `mbxcheck`: verifies, dumps, rebuilds and repairs mailboxes.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::mbxcheck::main()
+}
