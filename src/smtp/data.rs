@@ -141,6 +141,7 @@ mod tests {
             (b"a\n.\r\n.\r\n", b"a\n.\r\n", true, true),
             (b"a\r\n.\n.\r\n", b"a\r\n\n.\r\n", false, true),
             (b"a\r.\r\n.\r\n", b"a\r.\r\n", true, false),
+            (b"..aa..\r\naaaa.\r\n..\r\n.\r\n", b".aa..\r\naaaa.\r\n.\r\n", true, false),
         ] {
             for piece in 1..=wire.len() {
                 let (out, _, ended, bare_lf) = read(wire, piece);
