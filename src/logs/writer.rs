@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// How long a stopping server waits for its log.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long lines gather before they are written: each line that wakes the thread costs more than to write it. A server that is killed loses the
+/// lines of this time.
+const GATHER_FOR: Duration = Duration::from_millis(5);
 
 /// Takes lines for the log files of one kind.
 #[derive(Clone)]
@@ -77,6 +80,9 @@ impl Writer {
 
 fn run(mut files: Files, incoming: &Receiver<Item>, file: &dyn Fn() -> (TreePath, String), lost: &Dropped) {
     while let Ok(first) = incoming.recv() {
+        if matches!(first, Item::Line(_)) {
+            std::thread::sleep(GATHER_FOR);
+        }
         let (mut lines, mut count, mut waiting) = (Vec::new(), 0, Vec::new());
         for item in [first].into_iter().chain(incoming.try_iter().take(WAITING_MAX)) {
             match item {

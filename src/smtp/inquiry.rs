@@ -55,7 +55,7 @@ impl Session {
 
     /// Where mail for an address would go.
     fn look_up(&self, config: &Config, address: &str) -> Result<Recipient, Refusal> {
-        tokio::task::block_in_place(|| self.server.transport.recipient(config, address, false, 0))
+        self.server.transport.recipient(config, address, false, 0)
     }
 
     /// ETRN: the mail for a domain is tried now (RFC 1985 §5.3).

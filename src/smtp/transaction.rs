@@ -95,8 +95,7 @@ impl Session {
         }
         let (transport, address, trusted) = (&self.server.transport, &rcpt.recipient, self.login.is_some());
         let size = mail.size.unwrap_or(0);
-        let here = tokio::task::block_in_place(|| transport.recipient(config, address, trusted, size));
-        let taken = match here {
+        let taken = match transport.recipient(config, address, trusted, size) {
             Err(Refusal::Recipient(address, Unroutable::NotLocal(domain)))
                 if self.may_relay(connection, config, &mail.sender, &domain) =>
             {

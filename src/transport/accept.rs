@@ -21,7 +21,7 @@ use layout::mbx::header;
 use layout::spool::dsn::Dsn;
 use layout::spool::id::{ItemName, Origin as Kind, Role};
 use layout::spool::qfile::{Envelope, Fields};
-use layout::spool::store::{self, Body};
+use layout::spool::store::{self, Body, Prepared};
 use std::collections::HashSet;
 use std::io;
 
@@ -122,9 +122,10 @@ impl Inner {
         let undelivered = left.len();
         waiting.extend(left);
         if !waiting.is_empty() {
-            let stored =
+            let prepared =
                 tokio::task::block_in_place(|| self.spool(config, &name, &arrival, waiting, source, file));
-            stored.map_err(failed)?;
+            self.spooler.accept(prepared.map_err(failed)?).done().await.map_err(failed)?;
+            self.committed(name);
         }
         if direct > 0 {
             let status = if undelivered == 0 { Status::Done } else { Status::Requeued };
@@ -254,7 +255,7 @@ impl Inner {
         }
     }
 
-    /// Puts a message into the spool for those who have to wait.
+    /// Writes a message into the spool for those who have to wait; it still has to be committed.
     fn spool(
         &self,
         config: &Config,
@@ -263,7 +264,7 @@ impl Inner {
         waiting: Vec<Waiting>,
         source: Source,
         file: Option<store::Incoming>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Prepared> {
         for Waiting { address, original, .. } in &waiting {
             if let Some(from) = original.as_ref().filter(|from| *from != address)
                 && config.local_domain(remote::domain_of(address)).is_none()
@@ -287,7 +288,6 @@ impl Inner {
             Some(file) => Body::Arrived(file),
             None => Body::Copy(source),
         };
-        let prepared = self.store.prepare(name, body, &Envelope::new(&fields))?;
-        self.commit(prepared)
+        self.store.prepare(name, body, &Envelope::new(&fields))
     }
 }

@@ -110,7 +110,7 @@ impl Inner {
                 published.push(name);
             }
         }
-        self.spooler.removed()?;
+        self.spooler.removed().wait()?;
         for name in published {
             // Without a queue in this process nobody listens; another one finds the item.
             let _ = self.new_items.send(name);

@@ -49,7 +49,7 @@ use remote::client::Timeouts;
 use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
-use route::{Routed, Unroutable, route};
+use route::{Routed, Unroutable, elsewhere, route};
 use spooler::Spooler;
 use std::io;
 use std::net::IpAddr;
@@ -216,18 +216,21 @@ impl Transport {
         trusted: bool,
         size: u64,
     ) -> Result<Recipient, Refusal> {
-        let routed = match route(config, address, trusted) {
-            Ok(routed) => routed,
-            Err(why) => return Err(Refusal::Recipient(address.to_owned(), why)),
-        };
-        if size > self.inner.size_max_of(config, address) {
-            return Err(Refusal::TooLarge);
+        let refused = |why| Refusal::Recipient(address.to_owned(), why);
+        if let Some(domain) = elsewhere(config, address) {
+            return Err(refused(Unroutable::NotLocal(domain.to_owned())));
         }
-        let recipient = Recipient { address: address.to_owned(), routed, dsn: Dsn::default() };
-        if !trusted {
-            self.inner.check_room(config, &recipient, size)?;
-        }
-        Ok(recipient)
+        tokio::task::block_in_place(|| {
+            let routed = route(config, address, trusted).map_err(refused)?;
+            if size > self.inner.size_max_of(config, address) {
+                return Err(Refusal::TooLarge);
+            }
+            let recipient = Recipient { address: address.to_owned(), routed, dsn: Dsn::default() };
+            if !trusted {
+                self.inner.check_room(config, &recipient, size)?;
+            }
+            Ok(recipient)
+        })
     }
 
     /// Does a route name this domain, so that anyone may send to it?
@@ -280,15 +283,20 @@ impl Inner {
         self.store.prepare(&name, Body::Copy(Source::Bytes(mail.into())), &Envelope::new(&fields))
     }
 
-    /// Accepts an item of the spool durably, and tells the queue.
+    /// Accepts an item of the spool durably, and tells the queue. Blocks.
     fn commit(&self, prepared: Prepared) -> io::Result<()> {
         let name = prepared.name().clone();
-        self.spooler.accept(prepared)?;
+        self.spooler.accept(prepared).wait()?;
+        self.committed(name);
+        Ok(())
+    }
+
+    /// Tells log and queue of an item that is durable.
+    fn committed(&self, name: ItemName) {
         let queue = self.store.path(Role::Queued, &name).full();
         self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
         // Without a queue in this process nobody listens; another one finds the item.
         let _ = self.new_items.send(name);
-        Ok(())
     }
 
     /// With Verbose Logging, why the queue does what it does.

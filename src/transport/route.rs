@@ -157,6 +157,12 @@ pub(super) fn forward_file(config: &Config, target: &MailboxTarget) -> Option<Tr
     if mailbox.is_inbox() { None } else { file() }
 }
 
+/// The domain of an address that is not one of this server's: to know that, no file is read.
+pub fn elsewhere<'a>(config: &Config, address: &'a str) -> Option<&'a str> {
+    let (_, domain) = address.rsplit_once('@')?;
+    config.local_domain(domain).is_none().then_some(domain)
+}
+
 struct Walk<'a> {
     config: &'a Config,
     may_create: bool,

@@ -13,7 +13,8 @@ use layout::spool::store::{Prepared, Store};
 use layout::{disk::Disk, root::Root};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::oneshot;
 
 /// The most items of one round: their files are open at the same time.
 pub const ROUND_MAX: usize = 256;
@@ -28,7 +29,26 @@ enum Work {
 
 struct Job {
     work: Work,
-    answer: SyncSender<io::Result<()>>,
+    answer: oneshot::Sender<io::Result<()>>,
+}
+
+/// What comes of it, when it is on the disk.
+pub struct Answer(oneshot::Receiver<io::Result<()>>);
+
+impl Answer {
+    /// Waits without holding a thread.
+    pub async fn done(self) -> io::Result<()> {
+        self.0.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Waits. Blocks.
+    pub fn wait(self) -> io::Result<()> {
+        self.0.blocking_recv().unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+fn stopping() -> io::Error {
+    io::Error::other("the server is stopping")
 }
 
 /// The thread that makes the spool durable.
@@ -49,21 +69,21 @@ impl Spooler {
         Spooler { jobs }
     }
 
-    /// Accepts an item; it is durable when this returns. Blocks.
-    pub fn accept(&self, prepared: Prepared) -> io::Result<()> {
+    /// Accepts an item.
+    pub fn accept(&self, prepared: Prepared) -> Answer {
         self.ask(Work::Accept(Box::new(prepared)))
     }
 
-    /// Makes durable what was removed before. Blocks.
-    pub fn removed(&self) -> io::Result<()> {
+    /// Makes durable what was removed before.
+    pub fn removed(&self) -> Answer {
         self.ask(Work::Removed)
     }
 
-    fn ask(&self, work: Work) -> io::Result<()> {
-        let (answer, receiver) = mpsc::sync_channel(1);
-        let gone = || io::Error::other("the server is stopping");
-        self.jobs.send(Job { work, answer }).map_err(|_| gone())?;
-        receiver.recv().unwrap_or_else(|_| Err(gone()))
+    fn ask(&self, work: Work) -> Answer {
+        let (answer, receiver) = oneshot::channel();
+        // If the thread is gone the answer's sender is dropped with the job, and the receiver knows.
+        let _ = self.jobs.send(Job { work, answer });
+        Answer(receiver)
     }
 }
 
@@ -85,8 +105,8 @@ fn run(disk: &Arc<dyn Disk>, store: &Store, incoming: &Receiver<Job>) {
             Err(_) if !accepted.is_empty() && !removed.is_empty() => disk.sync_dir(store.dir()),
             _ => copy(&done),
         };
-        accepted.into_iter().for_each(|answer| tell(&answer, &done));
-        removed.into_iter().for_each(|answer| tell(&answer, &synced));
+        accepted.into_iter().for_each(|answer| tell(answer, &done));
+        removed.into_iter().for_each(|answer| tell(answer, &synced));
     }
 }
 
@@ -97,7 +117,7 @@ fn copy(outcome: &io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn tell(answer: &SyncSender<io::Result<()>>, outcome: &io::Result<()>) {
+fn tell(answer: oneshot::Sender<io::Result<()>>, outcome: &io::Result<()>) {
     // Whoever asked may be gone.
     let _ = answer.send(copy(outcome));
 }
@@ -129,7 +149,7 @@ mod tests {
         let (jobs, incoming) = mpsc::channel();
         let mut answers = Vec::new();
         for number in 0..ITEMS + 2 {
-            let (answer, receiver) = mpsc::sync_channel(1);
+            let (answer, receiver) = oneshot::channel();
             answers.push(receiver);
             let work = match number {
                 0..ITEMS => Work::Accept(Box::new(prepared(&store, number))),
@@ -143,7 +163,7 @@ mod tests {
             disk.fail_at(1, Failure::Error);
         }
         run(&root.shared_disk(), &store, &incoming);
-        let outcomes = answers.iter().map(|answer| answer.recv().unwrap()).collect();
+        let outcomes = answers.into_iter().map(|answer| Answer(answer).wait()).collect();
         (disk.syncs() - before, outcomes, store.scan().unwrap().items.len())
     }
 

@@ -95,7 +95,7 @@ impl Server {
         let config = self.live.now();
         let mut recipients = Vec::new();
         for address in to {
-            match tokio::task::block_in_place(|| recipient(&self.transport, &config, address, login)) {
+            match recipient(&self.transport, &config, address, login) {
                 Ok(recipient) => recipients.push(recipient),
                 Err(why) => return format!("RCPT {}", crate::smtp::reply::refusal(&why)),
             }

@@ -12,7 +12,9 @@ use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::program::{self, Ended};
 use crate::transport::remote::client::{Mail, Problem, Stage, To};
 use crate::transport::remote::{Attempt, Job, domain_of};
-use crate::transport::route::{ListTarget, MailboxTarget, Routed, Unroutable, route};
+use crate::transport::route::{
+    ListTarget, MailboxTarget, Routed, Unroutable, elsewhere as elsewhere_of, route,
+};
 use layout::disk::Stamp;
 use layout::logline::{Delivery, Event, Status, Tag};
 use layout::mbx::compose::Source;
@@ -46,6 +48,14 @@ pub(super) enum Rest {
     Lone(Stamp, Instant),
     /// It is gone, or somebody else's: if it is still there, the next look finds it.
     Ended,
+}
+
+/// How a try ended.
+struct Settled {
+    status: Status,
+    rest: Rest,
+    /// Mailboxes know what they have; but what went elsewhere must not come back after a power cut, so that it is gone has to be made durable.
+    ends_durably: bool,
 }
 
 /// Copies for one recipient that are under way.
@@ -182,7 +192,11 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     });
     pass.deliver(&envelope).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
-    let (status, rest) = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
+    let Settled { status, rest, ends_durably } =
+        tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp))?;
+    if ends_durably {
+        inner.spooler.removed().done().await?;
+    }
     if matches!(status, Status::Requeued) && pass.tried {
         let tries_max = settings.max_tries;
         let event = Event::Requeuing { queue: &queue, tries: pass.tries, tries_max };
@@ -258,14 +272,12 @@ impl Pass<'_> {
         let (mut seen, mut storing) = (HashSet::new(), Vec::new());
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
-            // An address elsewhere needs no file.
-            let routed = match self.config.local_domain(domain_of(&address)) {
-                None if address.contains('@') => Err(Unroutable::NotLocal(String::new())),
-                _ => tokio::task::block_in_place(|| route(self.config, &address, trusted)),
+            let routed = match elsewhere_of(self.config, &address) {
+                Some(_) => Ok(Routed { remote: vec![address.clone()], ..Routed::default() }),
+                None => tokio::task::block_in_place(|| route(self.config, &address, trusted)),
             };
             let routed = match routed {
                 Ok(routed) => routed,
-                Err(Unroutable::NotLocal(_)) => Routed { remote: vec![address.clone()], ..Routed::default() },
                 Err(why) => {
                     self.unroutable(&address, why);
                     continue;
@@ -554,7 +566,7 @@ impl Pass<'_> {
         mut claim: Claim,
         mut envelope: Envelope,
         stamp: Stamp,
-    ) -> Result<(Status, Rest), SpoolError> {
+    ) -> Result<Settled, SpoolError> {
         let settings = &self.config.registry.services.smtp;
         let bounced = self.bounce(&envelope)?;
         self.tell_success(&envelope);
@@ -569,7 +581,6 @@ impl Pass<'_> {
                 envelope.set_tries(self.tries);
             }
             let ended = envelope.is_finished();
-            // Mailboxes know what they have; only what went elsewhere must not come back after a power cut.
             if ended {
                 match claim.finish() {
                     Err(SpoolError::Changed(name)) if edit < EDITS_MAX => {
@@ -579,11 +590,9 @@ impl Pass<'_> {
                     }
                     done => done?,
                 }
-                if self.sent || bounced == Told::Sender {
-                    self.inner.spooler.removed()?;
-                }
                 let status = if bounced == Told::Sender { Status::Bounced } else { Status::Done };
-                return Ok((status, Rest::Ended));
+                let ends_durably = self.sent || bounced == Told::Sender;
+                return Ok(Settled { status, rest: Rest::Ended, ends_durably });
             }
             let unchanged = !self.tried && bounced == Told::NoNeed;
             let written = if unchanged { Ok(stamp) } else { claim.update(&envelope) };
@@ -600,9 +609,10 @@ impl Pass<'_> {
                 None => Instant::now() + wait(settings, self.tries),
             };
             let status = if kept { Status::InternalError } else { Status::Requeued };
-            return Ok((status, Rest::Until(stamp, due)));
+            return Ok(Settled { status, rest: Rest::Until(stamp, due), ends_durably: false });
         }
-        Ok((Status::InternalError, Rest::Until(stamp, Instant::now() + ODD_FOR)))
+        let rest = Rest::Until(stamp, Instant::now() + ODD_FOR);
+        Ok(Settled { status: Status::InternalError, rest, ends_durably: false })
     }
 
     /// Leaves in the envelope who is left. `kept`: those who were given up stay as well, since nobody could be told.

@@ -111,7 +111,8 @@ fn spooled(server: &Server, recipients: &[String]) {
         ..Fields::default()
     };
     let body = Body::Copy(Source::Bytes(format!("{SUBJECT}\r\ntext\r\n").into_bytes().into()));
-    inner.commit(inner.store.prepare(&name, body, &Envelope::new(&fields)).unwrap()).unwrap();
+    let prepared = inner.store.prepare(&name, body, &Envelope::new(&fields)).unwrap();
+    tokio::task::block_in_place(|| inner.commit(prepared)).unwrap();
 }
 
 /// One try of all that waits.
