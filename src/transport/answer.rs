@@ -250,6 +250,17 @@ pub(super) fn forwards_of(config: &Config, target: &MailboxTarget) -> io::Result
     }
 }
 
+/// A message that may be answered.
+#[derive(Clone, Copy)]
+pub(super) struct Received<'a> {
+    /// The mailbox that it is in, or was sent on from.
+    pub(super) target: &'a MailboxTarget,
+    pub(super) sender: &'a str,
+    /// The address that it was sent to.
+    pub(super) recipient: &'a str,
+    pub(super) source: &'a Source,
+}
+
 impl Inner {
     /// Does this mailbox have settings for answers?
     pub(super) fn answers_mail(&self, config: &Config, target: &MailboxTarget) -> bool {
@@ -258,56 +269,27 @@ impl Inner {
     }
 
     /// Answers a message that a mailbox's Information Manager sent on. A vacation message is for what is in the mailbox.
-    pub(super) fn answer_sent_on(
-        &self,
-        config: &Config,
-        target: &MailboxTarget,
-        sender: &str,
-        recipient: &str,
-        source: &Source,
-    ) {
-        let files = Files { vacation: None, ..Files::of(config.root(), target) };
-        self.answer_with(config, target, sender, recipient, source, files);
+    pub(super) fn answer_sent_on(&self, config: &Config, received: Received<'_>) {
+        let files = Files { vacation: None, ..Files::of(config.root(), received.target) };
+        self.answer_with(config, received, files);
     }
 
-    /// Answers a message that was stored in a mailbox, if the user wants that. `recipient` is the address that it was sent to.
-    pub(super) fn answer(
-        &self,
-        config: &Config,
-        target: &MailboxTarget,
-        sender: &str,
-        recipient: &str,
-        source: &Source,
-    ) {
-        let files = Files::of(config.root(), target);
-        self.answer_with(config, target, sender, recipient, source, files);
+    /// Answers a message that was stored in a mailbox, if the user wants that.
+    pub(super) fn answer(&self, config: &Config, received: Received<'_>) {
+        self.answer_with(config, received, Files::of(config.root(), received.target));
     }
 
-    fn answer_with(
-        &self,
-        config: &Config,
-        target: &MailboxTarget,
-        sender: &str,
-        recipient: &str,
-        source: &Source,
-        files: Files,
-    ) {
-        if let Err(error) = self.try_answer(config, target, sender, recipient, source, files) {
+    fn answer_with(&self, config: &Config, received: Received<'_>, files: Files) {
+        let Received { target, sender, .. } = received;
+        if let Err(error) = self.try_answer(config, received, files) {
             tracing::warn!(%error, ?target, "an automatic answer could not be sent");
             self.log
                 .note(&format!("an automatic answer of {target:?} to <{sender}> could not be sent: {error}"));
         }
     }
 
-    fn try_answer(
-        &self,
-        config: &Config,
-        target: &MailboxTarget,
-        sender: &str,
-        recipient: &str,
-        source: &Source,
-        files: Files,
-    ) -> io::Result<()> {
+    fn try_answer(&self, config: &Config, received: Received<'_>, files: Files) -> io::Result<()> {
+        let Received { target, sender, recipient, source } = received;
         let root = config.root();
         let begin = source.head()?;
         let head = begin.get(..header::end(&begin).unwrap_or(begin.len())).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! # Failure
 //! What cannot be done now is given back as a recipient for the queue, under the address that it had before any rule was applied.
 
+use super::answer::Received;
 use super::disposition::{Before, Disposition, Examination, Ruled, disposition};
 use super::route::MailboxTarget;
 use super::{Inner, Waiting, windows_path};
@@ -145,7 +146,7 @@ impl Inner {
             }
         }
         if let Some(mailbox) = &found.managed {
-            self.answer_sent_on(config, mailbox, sender, recipient, source);
+            self.answer_sent_on(config, Received { target: mailbox, sender, recipient, source });
         }
         Ok(())
     }
@@ -189,9 +190,9 @@ impl Inner {
                     let delivery = Delivery { host: domain, recipient: user, count: 1, sender, bytes: size };
                     self.log(config, Tag::Smtp, id, None, &Event::LocalDelivery(delivery));
                     if let (Appended::Stored(_), Some(source)) = (stored, answered) {
-                        tokio::task::block_in_place(|| {
-                            self.answer(config, &mailbox, sender, &address, &source)
-                        });
+                        let received =
+                            Received { target: &mailbox, sender, recipient: &address, source: &source };
+                        tokio::task::block_in_place(|| self.answer(config, received));
                     }
                     continue;
                 }

@@ -152,9 +152,7 @@ impl Session {
         target: &Arc<Open>,
         numbering: Numbering,
     ) -> Result<Copied, Failed> {
-        let mut transfer = Transfer::new(self, target);
-        let submitted = submit_all(&mut transfer, source, uids, numbering);
-        let copied = transfer.finish(submitted)?;
+        let copied = self.copy_all(source, uids, target, numbering)?;
         let moved: Vec<(u32, u32)> = copied.iter().map(|(old, _)| (*old, *old)).collect();
         source.with(|mailbox| mailbox.expunge(&moved, PATIENCE))?;
         Ok(copied)
@@ -171,6 +169,16 @@ impl Session {
         let bytes =
             source.with(|mailbox| uids.iter().filter_map(|uid| mailbox.message(*uid)).map(stored).sum());
         self.check_quota(uids.len() as u64, bytes)?;
+        self.copy_all(source, uids, target, numbering)
+    }
+
+    fn copy_all(
+        &self,
+        source: &Arc<Open>,
+        uids: &[u32],
+        target: &Arc<Open>,
+        numbering: Numbering,
+    ) -> Result<Copied, Failed> {
         let mut transfer = Transfer::new(self, target);
         let submitted = submit_all(&mut transfer, source, uids, numbering);
         transfer.finish(submitted)
