@@ -5,17 +5,22 @@
 use imaild::access::imap::parse;
 use imaild::access::pop3::command::Command;
 use imaild::smtp::command;
-use imaild::smtp::data::Unstuffer;
+use imaild::smtp::data::{Lines, Unstuffer};
 use libfuzzer_sys::fuzz_target;
 
-fn unstuff(pieces: &[&[u8]]) -> (Vec<u8>, bool, bool) {
-    let (mut unstuffer, mut out) = (Unstuffer::default(), Vec::new());
+/// The message, whether it is whole, and whether it has bare line feeds or lines that are too long.
+fn unstuff(pieces: &[&[u8]]) -> (Vec<u8>, bool, bool, bool) {
+    let (mut unstuffer, mut lines, mut out) = (Unstuffer::default(), Lines::default(), Vec::new());
+    let mut done = false;
     for piece in pieces {
-        if unstuffer.feed(piece, &mut out).1 {
-            return (out, true, unstuffer.bare_lf);
+        let before = out.len();
+        done = unstuffer.feed(piece, &mut out).1;
+        lines.feed(&out[before..]);
+        if done {
+            break;
         }
     }
-    (out, false, unstuffer.bare_lf)
+    (out, done, lines.bare_lf, lines.long_line)
 }
 
 fuzz_target!(|bytes: &[u8]| {
