@@ -11,13 +11,16 @@ mod demo;
 mod export;
 mod import;
 mod init;
+mod inventory;
 mod lists;
 mod queue;
+mod reading;
+mod report;
 mod status;
-mod survey;
 
 use crate::serve::{self, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
+use layout::disk::Disk as _;
 use layout::disk::real::RealDisk;
 use layout::lock::PATIENCE;
 use layout::owner;
@@ -28,6 +31,7 @@ use layout::registry::store::StoreError;
 use layout::root::{self, Root, RootError};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -235,6 +239,23 @@ fn read_begin(path: &Path, length: u64) -> Result<Vec<u8>, CommandError> {
     Ok(bytes)
 }
 
+/// Writes a file that only its owner can read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".$$$");
+    let temporary = PathBuf::from(temporary);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    let disk = RealDisk::new();
+    disk.sync_dir(&TreePath::operator(path).parent())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,5 +276,17 @@ mod tests {
         }
         assert_eq!(pair(r"C:\IMail=/srv/a=b"), Ok((r"C:\IMail".into(), "/srv/a=b".into())));
         assert!(pair("a=").is_err() && pair("=b").is_err() && pair("ab").is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_private_and_whole() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.reg");
+        std::fs::write(&path, "old").unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -12,6 +12,7 @@
 pub mod client;
 pub mod imap;
 pub mod ini;
+pub mod planted;
 pub mod pop3;
 pub mod postfix;
 pub mod sample;

@@ -90,11 +90,14 @@ impl Tree {
 
     /// Every file with its bytes, by path below the root.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        walkdir(self.root())
-            .into_iter()
-            .map(|path| (path.strip_prefix(self.root()).unwrap().to_owned(), fs::read(&path).unwrap()))
-            .collect()
+        snapshot(self.root())
     }
+}
+
+/// Every file below a directory with its bytes.
+pub fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = walkdir(dir).into_iter();
+    files.map(|path| (path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap())).collect()
 }
 
 /// All regular files below a directory.
@@ -112,7 +115,7 @@ fn walkdir(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies a directory with everything in it.
-fn copy_directory(from: &Path, to: &Path) {
+pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

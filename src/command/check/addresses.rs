@@ -1,6 +1,6 @@
 //! Where aliases, group files and forwards lead: targets that do not exist, and mail that would run in circles.
 
-use super::super::survey::Tree;
+use super::super::reading::Tree;
 use super::{Area, Report};
 use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
@@ -69,7 +69,7 @@ pub(super) fn check(tree: &Tree<'_>, report: &mut Report) {
             alias(tree, domain, entry, &mut edges, report);
         }
         for (id, dir) in tree.user_dirs(domain) {
-            forward(tree, domain, id.as_str(), &dir, &mut edges, report);
+            forward(tree, domain, id, &dir, &mut edges, report);
             mailbox_forwards(tree, domain, &dir, report);
         }
     }
@@ -103,7 +103,7 @@ fn alias(tree: &Tree<'_>, domain: &Domain, entry: &AliasEntry, edges: &mut Edges
 pub(super) fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Result<Vec<String>, String> {
     let Some(file) = tree.group_file(domain, path) else {
         return Err(format!(
-            "its file {path} is not there, so its mail reaches nobody: copy the file, add a line OLD=NEW to [Paths], or \
+            "the file {path} is not there, so its mail reaches nobody: copy the file, add a line OLD=NEW to [Paths], or \
              remove the alias"
         ));
     };

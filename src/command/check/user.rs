@@ -1,9 +1,10 @@
 //! `imaild check --user`: one user's settings in force, and where the user is a member (manual 2-1 (28), (29)).
 
 use super::super::CommandError;
-use super::super::survey::{Tree, human};
+use super::super::inventory::human;
+use super::super::reading::Tree;
 use super::addresses::{self, Node, Target, target};
-use layout::mailbox::inspect;
+use layout::mailbox::{Trust, inspect};
 use layout::name::UserId;
 use layout::password::Stored;
 use layout::registry::alias::{Alias, classify};
@@ -96,7 +97,7 @@ fn settings(
     all.push(("Directory", dir.path().to_string()));
     all.push(("Forward", forward(tree, dir)));
     for found in dir.mailboxes().unwrap_or_default() {
-        let text = match inspect(&tree.root.shared_disk(), &found.file) {
+        let text = match inspect(&tree.root.shared_disk(), &found.file, Trust::Index) {
             Ok(seen) => format!("{}: {} messages, {}", found.name.text(), seen.messages, human(seen.bytes)),
             Err(error) => format!("{}: {error}", found.name.text()),
         };
@@ -177,7 +178,7 @@ impl About {
         out
     }
 
-    pub(super) fn json(&self) -> String {
+    pub(super) fn json(&self) -> serde_json::Value {
         let mailboxes: Vec<&String> =
             self.settings.iter().filter(|(name, _)| *name == "Mailbox").map(|(_, value)| value).collect();
         let mut all = serde_json::Map::new();
@@ -188,6 +189,6 @@ impl About {
         all.insert("aliases".to_owned(), json!(self.aliases));
         all.insert("groups".to_owned(), json!(self.groups));
         all.insert("lists".to_owned(), json!(self.lists));
-        format!("{:#}\n", serde_json::Value::Object(all))
+        serde_json::Value::Object(all)
     }
 }
