@@ -18,7 +18,7 @@ use super::{parse, reply};
 use crate::account::{Account, plain_login_allowed};
 use crate::config::Config;
 use crate::session::Server;
-use crate::session::connection::{Blocking, Connection, ReadError};
+use crate::session::connection::{Blocking, Connection, ReadError, Stopping};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
 use layout::logline::{Event, Protocol, Tag};
 use layout::name::SpoolId;
@@ -26,7 +26,6 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
@@ -125,7 +124,7 @@ pub struct Session {
     commands: u32,
     mistakes: u32,
     login_until: Instant,
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
 }
 
 /// Serves one client.
@@ -147,7 +146,7 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         commands: 0,
         mistakes: 0,
         login_until: Instant::now() + LOGIN_WITHIN,
-        stopping: server.stopping(),
+        stopping: connection.stopping(),
         server,
     };
     session.log(&Event::Connect { peer: session.peer, port: connection.peer().port() });
