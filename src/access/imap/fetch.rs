@@ -8,7 +8,7 @@
 
 use super::command::{FetchItem, Numbering};
 use super::outcome::{Failed, Outcome, done};
-use super::reading::{Part, SLICE, Slice};
+use super::reading::{LARGE, Part, SLICE, Slice};
 use super::reply;
 use super::select::{possible, vanished, write_vanished};
 use super::sequence::SequenceSet;
@@ -32,8 +32,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::task::block_in_place;
 
-/// Messages of at least so many bytes are not read into memory whole if that can be avoided.
-const LARGE: u64 = 1 << 20;
 /// How much of the answer is made before it is sent.
 const STEP: usize = 256 << 10;
 
@@ -309,11 +307,11 @@ fn write_message(
         let large = Some(Box::new(writer.large(plan, content, piece)?));
         return Ok(Written::Told { unknown_encoding: false, large });
     }
-    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
-    let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&bytes));
+    let Some(read) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
+    let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&read.bytes));
     writer.begin();
     for item in &plan.items {
-        writer.item(item, &bytes, structure.as_ref());
+        writer.item(item, &read.bytes, structure.as_ref());
     }
     writer.end(plan);
     Ok(Written::Told { unknown_encoding: writer.unknown_encoding, large: None })

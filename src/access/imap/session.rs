@@ -41,6 +41,9 @@ pub const MISTAKES_MAX: u32 = 10;
 /// Failed logins that end the connection.
 pub const FAILURES_MAX: u32 = 5;
 
+/// What a client is told whose time is over.
+pub(super) const TOO_SLOW: &str = "you were silent for too long";
+
 /// When a command may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -124,12 +127,18 @@ pub struct Session {
     pub(super) deleted: u64,
     commands: u32,
     mistakes: u32,
-    login_until: Instant,
+    /// When a client that is not logged in is sent away.
+    pub(super) login_until: Instant,
     stopping: watch::Receiver<bool>,
 }
 
 /// Serves one client.
-pub async fn session(server: Arc<Server>, mut connection: Connection) {
+pub async fn session(server: Arc<Server>, connection: Connection) {
+    session_within(server, connection, LOGIN_WITHIN).await;
+}
+
+/// Serves one client, who must log in within this time.
+pub(super) async fn session_within(server: Arc<Server>, mut connection: Connection, login_within: Duration) {
     let mut session = Session {
         id: server.connection_id(),
         peer: connection.peer_ip(),
@@ -146,7 +155,7 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         deleted: 0,
         commands: 0,
         mistakes: 0,
-        login_until: Instant::now() + LOGIN_WITHIN,
+        login_until: Instant::now() + login_within,
         stopping: server.stopping(),
         server,
     };
@@ -179,7 +188,7 @@ impl From<Unread> for End {
     fn from(unread: Unread) -> End {
         match unread {
             Unread::Lost(why) => End::Bye(why),
-            Unread::Connection(ReadError::Slow) => End::Bye("you were silent for too long"),
+            Unread::Connection(ReadError::Slow) => End::Bye(TOO_SLOW),
             Unread::Refused(_) | Unread::Connection(_) => End::Silent,
         }
     }
@@ -235,6 +244,10 @@ impl Session {
                 return End::Silent;
             }
             let deadline = if self.account.is_some() { Instant::now() + IDLE_FOR } else { self.login_until };
+            // What a stranger sends without a pause must not keep the connection either.
+            if wire::left(deadline).is_zero() {
+                return End::Bye(TOO_SLOW);
+            }
             let incoming = tokio::select! {
                 incoming = wire::command(connection, deadline) => incoming,
                 _ = self.stopping.wait_for(|stopping| *stopping) => {

@@ -10,7 +10,7 @@ use layout::name::MailboxName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -385,6 +385,33 @@ async fn ends() {
     assert!(c.line().await.starts_with("-ERR [SYS/TEMP]"));
     c.closed().await;
     assert_eq!(std::fs::read(f.file("main")).unwrap(), MAIL.as_bytes());
+}
+
+/// Who does not log in in time is sent away, however busy; who did has more time.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_have_little_time() {
+    let f = Fixture::new("", MAIL).await;
+    let mut early = f.logged_in().await;
+    const WITHIN: Duration = Duration::from_secs(1);
+    let soon = |server, connection| super::session::session_within(server, connection, WITHIN);
+    let address = listen(&f.server, soon).await;
+    let f = Fixture { address, ..f };
+    let mut logged_in = f.logged_in().await;
+    for busy in [true, false] {
+        let (mut c, begun) = (f.client().await, Instant::now());
+        c.send("US").await;
+        if busy {
+            c.send("ER x\r\n").await;
+            while c.line().await.starts_with("+OK") {
+                c.send("USER x\r\n").await;
+            }
+        } else {
+            assert_eq!(c.line().await, "-ERR nobody logged in within a minute");
+        }
+        assert!(begun.elapsed() >= WITHIN - Duration::from_millis(100), "{:?}", begun.elapsed());
+    }
+    logged_in.ok("NOOP").await;
+    early.ok("NOOP").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
