@@ -22,6 +22,7 @@ use crate::message::structure::Structure;
 use crate::message::{date, envelope};
 use crate::session::connection::{Blocking, Connection};
 use chrono::TimeZone as _;
+use layout::index::uids::Uids;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Content, FlagChange, MailboxError};
 use layout::mbx::record::{Record, flag};
@@ -106,7 +107,7 @@ struct Work {
     plan: Plan,
     /// Indices into `uids`.
     ranges: Vec<Range<usize>>,
-    uids: Arc<Vec<u32>>,
+    uids: Arc<Uids>,
 }
 
 /// What a step of a FETCH did.
