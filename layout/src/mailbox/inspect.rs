@@ -9,7 +9,8 @@ use super::{GRAIN, Mailbox, MailboxError, optional};
 use crate::disk::{Disk, Handle, Open, Stamp};
 use crate::index::identity::Identity;
 use crate::index::snapshot;
-use crate::mbx::record::{Record, flag};
+use crate::index::totals::Totals;
+use crate::mbx::record::Record;
 use crate::mbx::scan::{self, Scan};
 use crate::path::TreePath;
 use std::sync::Arc;
@@ -91,13 +92,13 @@ fn look(disk: &Arc<dyn Disk>, file: &TreePath, trust: Trust) -> Result<Look, Mai
     let torn = ends_within_line(&*handle, before.size)?;
     let inspection = match trust {
         Trust::Index if vouches(&mut mailbox, &*handle, before)? => Inspection {
-            messages: mailbox.records.len() - mailbox.expunged,
+            messages: mailbox.records.len() - mailbox.records.totals().expunged,
             bytes: before.size,
             head: mailbox.records.get(0).map_or(0, |first| first.offset.get()),
             tail: before.size.saturating_sub(mailbox.meta.end),
             torn,
             nul: None,
-            pending_removals: mailbox.expunged,
+            pending_removals: mailbox.records.totals().expunged,
             index: IndexState::Current,
         },
         _ => {
@@ -105,7 +106,7 @@ fn look(disk: &Arc<dyn Disk>, file: &TreePath, trust: Trust) -> Result<Look, Mai
                 return Err(MailboxError::Changed);
             };
             let index = compare(&mut mailbox, &*handle, &scan)?;
-            let pending_removals = if index == IndexState::Current { mailbox.expunged } else { 0 };
+            let pending_removals = if index == IndexState::Current { mailbox.records.totals().expunged } else { 0 };
             Inspection {
                 messages: scan.messages.len() - pending_removals.min(scan.messages.len()),
                 bytes: before.size,
@@ -183,7 +184,12 @@ fn compare(mailbox: &mut Mailbox, handle: &dyn Handle, scan: &Scan) -> Result<In
     if uids.first() == Some(&0) || !uids.is_sorted_by(|a, b| a < b) {
         return Ok(IndexState::Damaged("its UIDs do not ascend"));
     }
-    mailbox.expunged = mailbox.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
+    let (told, counted) = (*mailbox.records.totals(), Totals::of(mailbox.records.iter()));
+    if (Totals { unseen_from: counted.unseen_from, ..told }) != counted
+        || told.unseen_from > counted.unseen_from
+    {
+        return Ok(IndexState::Damaged("its counts are wrong"));
+    }
     Ok(IndexState::Current)
 }
 
