@@ -106,7 +106,8 @@ fn look(disk: &Arc<dyn Disk>, file: &TreePath, trust: Trust) -> Result<Look, Mai
                 return Err(MailboxError::Changed);
             };
             let index = compare(&mut mailbox, &*handle, &scan)?;
-            let pending_removals = if index == IndexState::Current { mailbox.records.totals().expunged } else { 0 };
+            let pending_removals =
+                if index == IndexState::Current { mailbox.records.totals().expunged } else { 0 };
             Inspection {
                 messages: scan.messages.len() - pending_removals.min(scan.messages.len()),
                 bytes: before.size,
