@@ -25,6 +25,7 @@ use crate::message::{date, envelope};
 use crate::session::connection::{Blocking, Connection};
 use chrono::TimeZone as _;
 use layout::disk::Handle;
+use layout::index::uids::Uids;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Content, FlagChange, MailboxError};
 use layout::mbx::record::{Record, flag};
@@ -113,7 +114,7 @@ struct Work {
     plan: Plan,
     /// Indices into `uids`.
     ranges: Vec<Range<usize>>,
-    uids: Arc<Vec<u32>>,
+    uids: Arc<Uids>,
 }
 
 /// What a step of a FETCH did.

@@ -126,7 +126,7 @@ impl Compiler<'_> {
             }
             SearchKey::Flag { flag, set } => Test::Bits { flags: store::bit(flag), keywords: 0, set: *set },
             SearchKey::Sequence(set) => Test::Number(self.numbers(set)?),
-            SearchKey::Uid(set) => Test::Uid(set.resolve(self.view.uids().last().copied().unwrap_or(0))),
+            SearchKey::Uid(set) => Test::Uid(set.resolve(self.view.uids().highest().unwrap_or(0))),
             SearchKey::Header { name, text } => Test::Header(name.clone(), self.needle(text)?),
             SearchKey::Body(text) => Test::Body(self.needle(text)?),
             SearchKey::Text(text) => Test::Text(self.needle(text)?),
