@@ -24,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// Messages of at least so many bytes are large.
 pub const LARGE: u64 = 1 << 20;
 /// How many bytes of large messages are in memory at once. One that is larger is there alone.
-pub const ROOM: u64 = 256 << 20;
+pub const ROOM: u64 = 64 << 20;
 
 /// Messages are looked up in slices of so many, so that others get at the mailbox in between.
 pub const SLICE: usize = 256;
