@@ -18,7 +18,7 @@ use super::{parse, reply};
 use crate::account::{Account, plain_login_allowed};
 use crate::config::Config;
 use crate::session::Server;
-use crate::session::connection::{Blocking, Connection, ReadError};
+use crate::session::connection::{Blocking, Connection, ReadError, Stopping};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
 use layout::logline::{Event, Protocol, Tag};
 use layout::name::SpoolId;
@@ -26,7 +26,6 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
@@ -129,7 +128,7 @@ pub struct Session {
     mistakes: u32,
     /// When a client that is not logged in is sent away.
     pub(super) login_until: Instant,
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
 }
 
 /// Serves one client.
@@ -156,7 +155,7 @@ pub(super) async fn session_within(server: Arc<Server>, mut connection: Connecti
         commands: 0,
         mistakes: 0,
         login_until: Instant::now() + login_within,
-        stopping: server.stopping(),
+        stopping: connection.stopping(),
         server,
     };
     session.log(&Event::Connect { peer: session.peer, port: connection.peer().port() });

@@ -6,13 +6,14 @@ mod japanese;
 mod public;
 
 use crate::session::Server;
-use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
+use crate::session::testing::{PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
@@ -680,6 +681,8 @@ async fn searching() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idling() {
     let site = site_with("[Services\\IMAP4D32\\Parameters]\r\nIdleSleepInterval=dword:000003e8\r\n").await;
+    let stop = Arc::new(watch::Sender::new(false));
+    let site = Site { address: listen_until(&site.server, super::session, &stop).await, ..site };
     let mut waiting = site.selected("mike").await;
     waiting.send("w IDLE\r\n").await;
     assert_eq!(waiting.line().await, "+ idling\r\n");
@@ -708,7 +711,7 @@ async fn idling() {
     assert!(waiting.line().await.starts_with("x BAD "));
     waiting.send("z IDLE\r\n").await;
     waiting.line().await;
-    site.server.stop();
+    stop.send_replace(true);
     assert!(waiting.line().await.starts_with("* BYE the server is being stopped"));
     assert!(client.line().await.starts_with("* BYE the server is being stopped"));
 }

@@ -12,7 +12,7 @@ use super::transaction::{self, Dotted, Listing};
 use crate::account::challenge::{challenge, name_and_digest};
 use crate::account::{Account, Accounts, LoginError, plain_login_allowed, split_login};
 use crate::session::Server;
-use crate::session::connection::{Connection, ReadError};
+use crate::session::connection::{Connection, ReadError, Stopping};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::logline::{Event, Protocol, Tag};
@@ -21,7 +21,6 @@ use layout::name::SpoolId;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 use tokio::task::block_in_place;
 
 /// The longest command line with its line end, in bytes: IMail takes a longer one for an attack (manual of its POP3 service).
@@ -116,7 +115,7 @@ struct Login {
 struct Session {
     server: Arc<Server>,
     connection: Connection,
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
     id: SpoolId,
     state: State,
     /// What an APOP login must be an answer to, if the greeting offered it.
@@ -133,7 +132,7 @@ pub async fn session(server: Arc<Server>, connection: Connection) {
 
 /// Serves one client, who must log in within this time.
 pub(super) async fn session_within(server: Arc<Server>, connection: Connection, login_within: Duration) {
-    let (stopping, id) = (server.stopping(), server.connection_id());
+    let (stopping, id) = (connection.stopping(), server.connection_id());
     let state = State::Authorization(None);
     let login_until = Instant::now() + login_within;
     let (apop, failed_logins, junk) = (None, 0, 0);

@@ -1,7 +1,7 @@
 //! Sessions on real sockets.
 
 use crate::session::Server;
-use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
+use crate::session::testing::{PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::lock;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// Three messages as IMail stores them: two with numbers, one of another program.
 const MAIL: &str = "From <a@example.net> Fri Apr 29 16:13:50 2005\r\nSubject: one\r\nX-UIDL: 303050499\r\nStatus: U\r\n\r\n.\r\n..two\r\nthree\r\n\r\nFrom <a@example.net> Fri Apr 29 16:14:50 2005\r\nSubject: two\r\nX-UIDL: 303050500\r\nStatus: R\r\n\r\nbody\r\n\r\nFrom <a@example.net> Fri Apr 29 16:15:50 2005\r\nSubject: three\r\n\r\nlast\r\n\r\n";
@@ -379,9 +380,11 @@ async fn ends() {
     }
     assert_eq!(c.err("Host: x").await, "-ERR too many unknown commands");
     c.closed().await;
+    let stop = Arc::new(watch::Sender::new(false));
+    let f = Fixture { address: listen_until(&f.server, super::session, &stop).await, ..f };
     let mut c = f.logged_in().await;
     c.ok("DELE 1").await;
-    f.server.stop();
+    stop.send_replace(true);
     assert!(c.line().await.starts_with("-ERR [SYS/TEMP]"));
     c.closed().await;
     assert_eq!(std::fs::read(f.file("main")).unwrap(), MAIL.as_bytes());
