@@ -118,6 +118,13 @@ pub struct Routed {
     pub discarded: bool,
 }
 
+impl Routed {
+    /// For how many the address stands.
+    pub(super) fn count(&self) -> usize {
+        self.mailboxes.len() + self.remote.len() + self.lists.len() + self.waiting.len()
+    }
+}
+
 /// Why an address cannot be delivered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unroutable {
@@ -344,8 +351,7 @@ impl<'a> Walk<'a> {
     }
 
     fn count(&self) -> usize {
-        let Routed { mailboxes, remote, lists, waiting, .. } = &self.routed;
-        mailboxes.len() + remote.len() + lists.len() + waiting.len()
+        self.routed.count()
     }
 
     /// `user-mailbox@domain`.
