@@ -409,6 +409,26 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn domains_as_they_are_compared() {
+        for (name, key) in [
+            ("Example.ORG.", "example.org"),
+            ("example.org", "example.org"),
+            ("日本.jp", "xn--wgv71a.jp"),
+            ("日本。ｊｐ", "xn--wgv71a.jp"),
+            ("日本.jp。", "xn--wgv71a.jp"),
+            ("XN--WGV71A.JP", "xn--wgv71a.jp"),
+            ("Bücher.example", "xn--bcher-kva.example"),
+            ("a_b.example", "a_b.example"),
+            ("", ""),
+            (".", ""),
+            ("[192.0.2.1]", "[192.0.2.1]"),
+        ] {
+            assert_eq!(domain_key(name), key, "{name}");
+        }
+        assert_eq!(domain_key("\u{378}x.jp"), "\u{378}x.jp", "a name that none may have");
+    }
+
+    #[test]
     fn user_ids() {
         for good in ["mike", "Mr-Fred", "a.b_c", "u1"] {
             assert_eq!(UserId::parse_new(good).unwrap().as_str(), good.to_lowercase());

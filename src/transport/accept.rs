@@ -92,6 +92,7 @@ impl Inner {
         };
         let name = ItemName::new(id, Kind::Mail);
         let (source, file, begun) = tokio::task::block_in_place(|| {
+            let size = incoming.size();
             let (source, file) = incoming.finish().map_err(failed)?;
             let begin = source.head().map_err(failed)?;
             if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
@@ -100,7 +101,7 @@ impl Inner {
             let data = self.store.path(Role::Data, &name).full();
             let received = Event::Received { data: &data, bytes: source.len() };
             self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
-            let begun = self.begin(config, &arrival, &source);
+            let begun = self.begin(config, &arrival, &source, size);
             Ok((source, file, begun))
         })?;
         let Begun { copies, mut waiting, refused, discarded } = begun;
@@ -135,15 +136,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Hands the copies for mailboxes to the hub, and tells who has to wait.
-    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> Begun {
+    /// Hands the copies for mailboxes to the hub, and tells who has to wait. The limits are for the `size` that the client sent.
+    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source, size: u64) -> Begun {
         let (mut begun, mut seen) = (Begun::default(), HashSet::new());
         let message = Examination::new(source);
         for recipient in &arrival.recipients {
             for lost in &recipient.routed.lost {
                 self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
             }
-            if source.len() > self.size_max_of(config, &recipient.address) {
+            if size > self.size_max_of(config, &recipient.address) {
                 begun.refuse(recipient, Refusal::TooLarge, Failure::too_large(&recipient.address));
                 continue;
             }

@@ -289,7 +289,8 @@ impl Client {
 
     /// May another message be sent?
     pub fn is_usable(&self) -> bool {
-        self.usable
+        // What a server said unasked would be taken for its reply to the next command.
+        self.usable && self.stream.buffer().is_empty()
     }
 
     /// How many messages were sent, or tried.
