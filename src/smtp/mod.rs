@@ -118,7 +118,7 @@ fn greeting(config: &Config, local: std::net::IpAddr) -> String {
 impl Session {
     /// Answers with the reason if the session ended otherwise than by the client's goodbye.
     async fn run(&mut self, connection: &mut Connection) -> Option<&'static str> {
-        let mut stopping = self.server.stopping();
+        let mut stopping = connection.stopping();
         loop {
             self.log_replies(connection);
             // Whoever sends commands together reads the answers when he has sent them all, but not if he never stops.
