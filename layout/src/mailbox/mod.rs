@@ -32,7 +32,7 @@ mod read;
 mod rebuild;
 
 pub use append::{AppendJob, Appended, append_all};
-pub use change::FlagChange;
+pub use change::{FlagChange, LETTERS_AT_ONCE};
 pub use compact::{Rewrite, When};
 pub use inspect::{IndexState, Inspection, inspect};
 pub use read::{Content, read_content, read_header};
@@ -62,6 +62,9 @@ const TOKENS_FOR: u32 = 24 * 3600;
 /// IMail's `X-UIDL` numbers lie about this many seconds below Unix time (samples of 4.10, 5.05 and 6.06): where the numbers of a new mailbox
 /// begin, so that they are above all that an older file of that name had.
 const NUMBERS_BEHIND_CLOCK: i64 = 694_224_000;
+
+/// Files of at least this size take long to scan: a tenth of a second or more.
+const LONG: u64 = 64 << 20;
 
 /// The longest `user.lck` that is read.
 const USER_LOCK_MAX: u64 = 64;
@@ -131,6 +134,8 @@ pub struct Mailbox {
     /// A name in the directory was changed, by us or by whoever wrote the journal before us, and may not be durable yet.
     names_unsynced: bool,
     letters_due: bool,
+    /// No record before this index waits for its letter.
+    letters_from: usize,
     set_aside: bool,
     /// How often the whole file was scanned, because somebody else changed it.
     scans: u64,
@@ -169,6 +174,7 @@ impl Mailbox {
             journal_unsynced: false,
             names_unsynced: false,
             letters_due: false,
+            letters_from: 0,
             set_aside: false,
             scans: 0,
             marked: 0,
@@ -295,6 +301,15 @@ impl Mailbox {
         self.loaded && !self.suspect && self.is_clean().unwrap_or(false)
     }
 
+    /// Is so much of the file to be read before anything else that nobody should wait for it who has other work? One system call.
+    pub fn is_long_to_refresh(&self) -> bool {
+        let Ok((stamp, _)) = self.disk.stat(&self.file) else { return false };
+        let known = self.meta.seen.stamp;
+        let same = (stamp.device, stamp.inode) == (known.device, known.inode);
+        let quick = self.loaded && !self.suspect && same && (stamp == known || stamp.size > known.size);
+        !quick && stamp.size >= LONG
+    }
+
     /// Is everything as it was when we last looked? Takes no lock.
     fn is_clean(&self) -> Result<bool, MailboxError> {
         if !self.journal_is_known()? {
@@ -414,6 +429,7 @@ impl Mailbox {
         entries.into_iter().for_each(|entry| self.apply(entry));
         self.marked = self.meta.modseq;
         self.letters_due = self.records.iter().any(letter_is_due);
+        self.letters_from = 0;
         self.loaded = true;
         Ok(())
     }
@@ -533,6 +549,7 @@ impl Mailbox {
         self.meta.seen = seen;
         self.expunged = self.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
         self.letters_due = self.records.iter().any(letter_is_due);
+        self.letters_from = 0;
         self.visible = None;
         self.reader = None;
         self.suspect = false;
@@ -721,7 +738,11 @@ impl Mailbox {
                     record.modseq = U64::new(modseq);
                     due |= letter_is_due(record);
                 });
-                self.letters_due |= due;
+                if due {
+                    let first = uids.first().map_or(0, |(first, _)| self.records.lower_bound(*first));
+                    self.letters_from = self.letters_from.min(first);
+                    self.letters_due = true;
+                }
             }
             Entry::Letters(seen, uids) => {
                 self.each(&uids, |record| record.set(flag::LETTER_READ, record.has(flag::SEEN)));
