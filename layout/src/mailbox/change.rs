@@ -7,7 +7,7 @@
 //! # Failure
 //! A change that cannot be written down is not made.
 
-use super::{Mailbox, MailboxError, letter_is_due};
+use super::{Mailbox, MailboxError};
 use crate::disk::{Handle, Open};
 use crate::index::journal::{Entry, Range, Seen};
 use crate::lock;
@@ -156,12 +156,12 @@ impl Mailbox {
 
     /// Is there anything for [`Mailbox::flush`] to do?
     pub fn needs_flush(&self) -> bool {
-        self.journal_unsynced || self.letters_due
+        self.journal_unsynced || self.has_letters()
     }
 
     /// Are there letters that are to be written?
     pub fn has_letters(&self) -> bool {
-        self.letters_due
+        self.records.totals().letters_due > 0
     }
 
     /// How many calls of [`Mailbox::flush`] write down all that is to be written now.
@@ -177,7 +177,6 @@ impl Mailbox {
     pub fn flush(&mut self, patience: Duration) -> Result<(), MailboxError> {
         let Some(held) = self.lock_for_change(patience)? else {
             self.journal_unsynced = false;
-            self.letters_due = false;
             return Ok(());
         };
         if self.journal_unsynced {
@@ -185,7 +184,7 @@ impl Mailbox {
             self.names_unsynced |= made;
             self.sync_journal(&*journal)?;
         }
-        if self.letters_due {
+        if self.has_letters() {
             self.write_letters(&*held)?;
         }
         Ok(())
@@ -202,7 +201,7 @@ impl Mailbox {
             && let Some(record) = self.records.get(index)
         {
             let uid = record.uid.get();
-            let due = letter_is_due(record);
+            let due = record.letter_is_due();
             left -= usize::from(due);
             let written = due && write_letter(file, record, record.has(flag::SEEN))?;
             self.suspect |= due && !written;
@@ -219,8 +218,7 @@ impl Mailbox {
             let seen = Seen { stamp: file.stamp()?, taken: self.disk.now() };
             self.write(&Entry::Letters(seen, done))?;
         }
-        self.letters_from = index;
-        self.letters_due = index < self.records.len();
+        self.letters_from = if index < self.records.len() { index } else { 0 };
         self.checkpoint_if_due(false)
     }
 }

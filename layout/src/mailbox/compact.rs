@@ -54,14 +54,15 @@ enum Way {
 
 impl Mailbox {
     fn removal(&self, when: When) -> Way {
-        if self.expunged == 0 {
+        let expunged = self.records.totals().expunged;
+        if expunged == 0 {
             return Way::Stay;
         }
         let size = self.meta.end;
         let removed: u64 =
             self.records.iter().filter(|r| r.has(flag::EXPUNGED)).map(|r| u64::from(r.stored.get())).sum();
         let first = self.records.iter().position(|r| r.has(flag::EXPUNGED)).unwrap_or(0);
-        let only_last = self.records.len() - first == self.expunged;
+        let only_last = self.records.len() - first == expunged;
         let worth_it = match when {
             When::Due => removed >= REMOVED_BYTES_MAX.max(size / 5),
             When::Idle => removed >= REMOVED_BYTES_MAX.max(size / 5) || removed >= size / 100,
@@ -89,7 +90,7 @@ impl Mailbox {
         for _ in 0..self.flushes() {
             self.flush(patience)?;
         }
-        if self.expunged > 0 {
+        if self.records.totals().expunged > 0 {
             let held = crate::lock::acquire(&*self.disk.clone(), &self.file, Open::Change, patience)?;
             self.refresh_locked(&*held)?;
             self.compact(&*held)?;
@@ -235,7 +236,6 @@ impl Mailbox {
     }
 
     fn take_over(&mut self, records: Vec<Record>, end: u64, seen: Seen) -> Result<(), MailboxError> {
-        self.expunged = records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
         self.records = Records::from_vec(records);
         self.letters_from = 0;
         self.meta.end = end;
