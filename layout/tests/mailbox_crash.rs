@@ -8,7 +8,7 @@ use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::index::journal::Token;
 use layout::lock::PATIENCE;
 use layout::mailbox::{
-    AppendJob, Appended, FlagChange, Mailbox, MailboxError, When, append_all, read_content,
+    AppendJob, Appended, FlagChange, LETTERS_AT_ONCE, Mailbox, MailboxError, When, append_all, read_content,
 };
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::record::flag;
@@ -349,6 +349,45 @@ fn marking_read_changes_one_byte_and_removing_keeps_all_others() {
     let mut told = Told::default();
     append(&bench, &mut mailbox, &mut told, &["m1"]).unwrap();
     assert_eq!(told.stored["m1"], 300_000_006);
+}
+
+#[test]
+fn letters_of_many_are_written_a_portion_at_a_time_and_survive_a_crash_in_between() {
+    let count = 2 * LETTERS_AT_ONCE + 5;
+    let old: Vec<u8> = (1..=count)
+        .flat_map(|n| {
+            format!("From <> x\r\nSubject: old{n}\r\nX-UIDL: {n}\r\nStatus: U\r\n\r\n").into_bytes()
+        })
+        .collect();
+    let disk = prepared(Some(&old));
+    let bench = Bench::on(disk.clone());
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    let change = FlagChange { set: flag::SEEN, ..FlagChange::default() };
+    mailbox.change_flags(&[(1, count as u32)], &change, PATIENCE).unwrap();
+    let read = |disk: &SimDisk| {
+        let content = disk.content(&bench.file).unwrap();
+        String::from_utf8(content).unwrap().matches("Status: R").count()
+    };
+    let flushes = mailbox.flushes();
+    mailbox.flush(PATIENCE).unwrap();
+    assert!(mailbox.has_letters());
+    assert_eq!(read(&disk), LETTERS_AT_ONCE);
+    // What was marked lately comes first or last, but comes.
+    let (first, back) = (1, FlagChange { clear: flag::SEEN, ..FlagChange::default() });
+    mailbox.change_flags(&[(first, first)], &back, PATIENCE).unwrap();
+    // The machine stops; the next process goes on where this one was.
+    drop(mailbox);
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    for _ in 0..flushes {
+        mailbox.flush(PATIENCE).unwrap();
+    }
+    assert!(!mailbox.has_letters());
+    assert_eq!(read(&disk), count - 1);
+    assert_eq!(mailbox.messages().filter(|record| record.has(flag::SEEN)).count(), count - 1);
+    mailbox.flush(PATIENCE).unwrap();
+    assert!(!mailbox.needs_flush());
 }
 
 #[test]

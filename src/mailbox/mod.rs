@@ -61,6 +61,8 @@ struct State {
     tidied: bool,
     /// The last change at which removed bytes were not worth taking out.
     kept_at: u64,
+    /// The file was just looked at for the committer.
+    looked: bool,
 }
 
 impl Open {
@@ -98,6 +100,14 @@ impl Open {
         state.used = Instant::now();
         state.tidied = false;
         Some(work(&mut state.mailbox))
+    }
+
+    /// Writes down all flags that are known now, with their letters; others get at the mailbox in between.
+    pub fn write_down(&self) -> Result<(), MailboxError> {
+        let flushes = self.state().mailbox.flushes();
+        let flush =
+            |mailbox: &mut Mailbox| if mailbox.needs_flush() { mailbox.flush(PATIENCE) } else { Ok(()) };
+        (0..flushes).try_for_each(|_| self.with(flush))
     }
 
     /// Wakes whoever watches, if there is news.
@@ -151,7 +161,7 @@ impl Hub {
         let mut table = self.table();
         let entry = table.entry(file.clone()).or_insert_with(|| {
             let mailbox = Mailbox::new(self.disk.clone(), file.clone(), user_lock);
-            let state = State { mailbox, used: Instant::now(), tidied: false, kept_at: 0 };
+            let state = State { mailbox, used: Instant::now(), tidied: false, kept_at: 0, looked: false };
             Arc::new(Open { file, state: Mutex::new(state), changed: watch::Sender::new(0) })
         });
         entry.clone()
@@ -173,15 +183,19 @@ impl Hub {
         self.committer.submit(mailbox, message, token, size_max)
     }
 
-    /// Flushes, tidies and lets go, as the times demand.
-    pub fn keep(&self) {
+    /// Flushes, tidies and lets go, as the times demand. Every mailbox has its turn, with as much of its flags as is written at once; answers with
+    /// whether there is more.
+    pub fn keep(&self) -> bool {
+        let mut more = false;
         let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
         let crowded = all.len() > RESIDENT_MAX;
         for open in all {
             // A mailbox that somebody works on this moment has its turn the next time.
             let Some(mut state) = open.try_state() else { continue };
             if state.mailbox.needs_flush() {
-                report(&open, state.mailbox.flush(KEEPER_PATIENCE));
+                let flushed = state.mailbox.flush(KEEPER_PATIENCE);
+                more |= flushed.is_ok() && state.mailbox.has_letters();
+                report(&open, flushed);
             }
             let idle = state.used.elapsed();
             self.take_out_removed(&open, &mut state, idle);
@@ -199,6 +213,7 @@ impl Hub {
                 }
             }
         }
+        more
     }
 
     /// Takes removed bytes out if it is time: at once, or by a thread that copies what stays.
@@ -235,10 +250,7 @@ impl Hub {
     pub fn flush(&self) {
         let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
         for open in all {
-            let mut state = open.state();
-            if state.mailbox.needs_flush() {
-                report(&open, state.mailbox.flush(PATIENCE));
-            }
+            report(&open, open.write_down());
         }
     }
 }

@@ -315,12 +315,16 @@ fn say(log: &Log, text: &str) {
     log.note(text);
 }
 
+/// How long the thread that writes flags down pauses in the middle of many.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// The thread that writes flags down and tidies.
 fn keep(hub: Arc<Hub>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         while !ended.load(Ordering::Relaxed) {
-            std::thread::sleep(FLUSH_EVERY);
-            hub.keep();
+            // While there is more to write, sessions that wait for the mailbox get at it in between.
+            let more = hub.keep();
+            std::thread::sleep(if more { BREATH } else { FLUSH_EVERY });
         }
     })
 }

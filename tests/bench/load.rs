@@ -230,6 +230,12 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     own / TICKS + children(pid).into_iter().map(cpu_seconds).sum::<f64>()
 }
 
+/// A process and all that it started.
+pub fn processes(pid: u32) -> Vec<u32> {
+    let below = children(pid).into_iter().flat_map(processes);
+    std::iter::once(pid).chain(below).collect()
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
@@ -238,11 +244,12 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// A field of `/proc/PID/status` in MB, such as `VmRSS` or `VmHWM`.
+/// A field of `/proc/PID/status` in MB, such as `VmRSS` or `VmHWM`; none of a process that has ended.
 pub fn memory_mb(pid: u32, field: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or_default() / 1024.0
 }
 
 /// Prints the head of a table of figures.
