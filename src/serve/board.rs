@@ -125,7 +125,7 @@ impl Board {
             .map(|(service, state)| (service.word().to_owned(), state.word().into()))
             .collect();
         let counts: serde_json::Map<String, Value> =
-            self.log.tally().all().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+            self.log.tally().all().into_iter().map(|(count, number)| (count.word().to_owned(), number.into())).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),

@@ -16,12 +16,25 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// New files may be read by the group, as administrators expect of mailboxes; `registry.ini` is tightened by its owner module.
 const FILE_MODE: u32 = 0o640;
 /// New directories.
 const DIR_MODE: u32 = 0o750;
+
+/// How often this process waited for a disk to make something durable.
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process made something durable (`fdatasync`, `fsync`, `syncfs`) so far: what mail servers wait for most.
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::Relaxed)
+}
+
+fn count_sync() {
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Disks of this machine.
 #[derive(Default)]
@@ -179,6 +192,7 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &TreePath) -> io::Result<()> {
         let fd = self.open_beneath(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
+        count_sync();
         Ok(nix::unistd::fsync(fd.as_fd())?)
     }
 
@@ -237,6 +251,7 @@ fn is_local(fd: impl AsFd) -> io::Result<bool> {
 fn sync_file_system(fd: impl AsFd) -> io::Result<bool> {
     let local = is_local(&fd)?;
     if local {
+        count_sync();
         nix::unistd::syncfs(fd.as_fd())?;
     }
     Ok(local)
@@ -302,6 +317,7 @@ impl Handle for RealHandle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        count_sync();
         self.0.sync_data()
     }
 
