@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 const ODD_FOR: Duration = Duration::from_secs(60);
 /// How long an item rests that nobody can be told of: until an admin touches it.
 const KEPT_FOR: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// Recipients whose copies are under way at the same time.
+/// So many copies are under way at the same time, twice as many at most.
 const COPIES_AT_ONCE: usize = 256;
 /// To how many domains one message is sent at a time.
 const DOMAINS_AT_ONCE: usize = 20;
@@ -307,11 +307,18 @@ impl Pass<'_> {
                 let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
                 onward.push((address.clone(), to));
             }
-            let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
-            storing.extend(self.store(&recipient, mailboxes));
+            for lost in &routed.lost {
+                self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(lost));
+            }
+            let mailboxes: Vec<_> =
+                routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
+            let single = mailboxes.len() == 1;
             // Those that are under way at the same time share their syncs.
-            if storing.len() >= COPIES_AT_ONCE {
-                self.stored(std::mem::take(&mut storing)).await;
+            for some in mailboxes.chunks(COPIES_AT_ONCE) {
+                storing.push(self.store(&recipient, some, single));
+                if storing.iter().map(|one| one.copies.len()).sum::<usize>() >= COPIES_AT_ONCE {
+                    self.stored(std::mem::take(&mut storing)).await;
+                }
             }
         }
         self.stored(storing).await;
@@ -383,11 +390,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Hands the copies of a recipient to their mailboxes.
-    fn store(&self, recipient: &Recipient, mailboxes: Vec<MailboxTarget>) -> Option<Storing> {
-        if mailboxes.is_empty() {
-            return None;
-        }
+    /// Hands the copies of a recipient to their mailboxes. `single`: there are no others.
+    fn store(&self, recipient: &Recipient, mailboxes: &[MailboxTarget], single: bool) -> Storing {
         let address = recipient.address.clone();
         let shown = recipient.original.as_ref().unwrap_or(&address);
         let Pass { inner, config, id, sender, source, message, forwarded, .. } = self;
@@ -396,7 +400,7 @@ impl Pass<'_> {
         let letter = Letter { sender, recipient: shown, dsn, id: *id, source, message, before };
         let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
         tokio::task::block_in_place(|| {
-            for target in &mailboxes {
+            for target in mailboxes {
                 match inner.place(config, target, letter) {
                     Placed::UnderWay(copy) => copies.push(*copy),
                     Placed::SentOn => sent_on = true,
@@ -405,7 +409,7 @@ impl Pass<'_> {
                 }
             }
         });
-        Some(Storing { address, single: mailboxes.len() == 1, copies, full, left, sent_on })
+        Storing { address, single, copies, full, left, sent_on }
     }
 
     /// Waits for copies, and takes down what came of them.
