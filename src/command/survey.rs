@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct Tree<'a> {
     pub(super) root: &'a Root,
     pub(super) registry: &'a Registry,
-    config: &'a Config,
+    pub(super) config: &'a Config,
 }
 
 /// What was found of one domain.
