@@ -248,6 +248,8 @@ impl Queue {
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_lists;
+#[cfg(test)]
 mod local;
 #[cfg(test)]
 mod peers;
