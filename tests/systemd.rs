@@ -61,7 +61,11 @@ fn a_passed_socket_must_belong_to_a_service() {
     python.arg(script).arg(ports.address(26).to_string()).arg(program("imaild"));
     python.args(["serve", "--root", tree.text(), "--port-offset", &ports.offset.to_string()]);
     let port = ports.address(26).port().to_string();
-    finish(&mut python).expect_code(1).expect_error(&["socket number 1", "no service of imaild has port", &port]);
+    finish(&mut python).expect_code(1).expect_error(&[
+        "socket number 1",
+        "no service of imaild has port",
+        &port,
+    ]);
 }
 
 #[test]
@@ -126,7 +130,8 @@ fn on_sighup_registry_and_certificates_are_read_again() {
     server.signal("HUP");
     wait_for("the new certificate", LIMIT, || served("two.example").then_some(()));
     // The registry, and a broken one.
-    let greeting = ini::put(&tree.registry(), "[Services\\SMTPD32\\Parameters]", "HelloMessage", "after SIGHUP");
+    let greeting =
+        ini::put(&tree.registry(), "[Services\\SMTPD32\\Parameters]", "HelloMessage", "after SIGHUP");
     tree.save_registry(&greeting);
     server.signal("HUP");
     wait_for("the new greeting", LIMIT, || server.smtp().greeting.ends_with("after SIGHUP").then_some(()));
@@ -134,6 +139,8 @@ fn on_sighup_registry_and_certificates_are_read_again() {
     assert!(readings >= 2, "{}", server.output());
     tree.save_registry("nothing\r\n");
     server.signal("HUP");
-    wait_for("the refusal", LIMIT, || (said("The registry as it was before stays in force") > 0).then_some(()));
+    wait_for("the refusal", LIMIT, || {
+        (said("The registry as it was before stays in force") > 0).then_some(())
+    });
     assert!(server.smtp().greeting.ends_with("after SIGHUP"));
 }

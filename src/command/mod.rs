@@ -126,7 +126,9 @@ fn metrics(text: &str) -> Result<SocketAddr, String> {
     let port = text.parse::<u16>().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     match port.or_else(|| text.parse().ok()) {
         Some(address) if address.ip().is_loopback() => Ok(address),
-        Some(_) => Err("only a loopback address, such as 127.0.0.1:9725: metrics are for this machine".to_owned()),
+        Some(_) => {
+            Err("only a loopback address, such as 127.0.0.1:9725: metrics are for this machine".to_owned())
+        }
         None => Err("use a port such as 9725, or ADDR:PORT".to_owned()),
     }
 }

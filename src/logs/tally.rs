@@ -78,7 +78,9 @@ impl Tally {
             Event::Undeliverable { .. } => self.add(Count::Undeliverable, 1),
             Event::Refused(_) | Event::KillFile { .. } | Event::Denied { .. } => self.add(Count::Refused, 1),
             Event::Authenticated { .. } | Event::Logon { .. } => self.add(Count::Logins, 1),
-            Event::AuthenticationFailed { .. } | Event::LogonFailed { .. } => self.add(Count::FailedLogins, 1),
+            Event::AuthenticationFailed { .. } | Event::LogonFailed { .. } => {
+                self.add(Count::FailedLogins, 1)
+            }
             _ => {}
         }
     }

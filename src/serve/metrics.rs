@@ -56,9 +56,19 @@ const COUNTS: [Family; 7] = [
         "what",
         &[("received", Count::ReceivedBytes), ("delivered", Count::DeliveredBytes)],
     ),
-    ("imaild_messages_deferred_total", "Tries after which a message waits for the next.", "", &[("", Count::Requeued)]),
+    (
+        "imaild_messages_deferred_total",
+        "Tries after which a message waits for the next.",
+        "",
+        &[("", Count::Requeued)],
+    ),
     ("imaild_recipients_bounced_total", "Recipients who were given up.", "", &[("", Count::Undeliverable)]),
-    ("imaild_refusals_total", "Clients, senders, recipients and messages that were refused.", "", &[("", Count::Refused)]),
+    (
+        "imaild_refusals_total",
+        "Clients, senders, recipients and messages that were refused.",
+        "",
+        &[("", Count::Refused)],
+    ),
     (
         "imaild_logins_total",
         "Logins to SMTP, POP3 and IMAP4.",
@@ -139,9 +149,7 @@ impl Metrics {
         match path {
             "/metrics" => match self.text() {
                 Ok(text) => response(StatusCode::OK, TEXT_FORMAT, text),
-                Err(error) => {
-                    response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n"))
-                }
+                Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
             },
             "/health" => self.health(),
             _ => response(StatusCode::NOT_FOUND, "text/plain", "/metrics and /health are here\n".to_owned()),
@@ -151,7 +159,8 @@ impl Metrics {
     fn health(&self) -> Response<String> {
         let states = self.services.states();
         let failed = states.iter().filter(|(_, state)| *state == State::Failed);
-        let mut faults: Vec<String> = failed.map(|(service, _)| format!("{} broke down", service.word())).collect();
+        let mut faults: Vec<String> =
+            failed.map(|(service, _)| format!("{} broke down", service.word())).collect();
         if self.services.is_ending() {
             faults.push("the server is stopping".to_owned());
         }
@@ -173,12 +182,22 @@ impl Metrics {
         let version = env!("CARGO_PKG_VERSION");
         sheet.gauge("imaild_build_info", "The version.", &["version"], [([version], 1.0)])?;
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        sheet.gauge("imaild_start_time_seconds", "When the server started, since 1970.", &[], [([], started)])?;
+        sheet.gauge(
+            "imaild_start_time_seconds",
+            "When the server started, since 1970.",
+            &[],
+            [([], started)],
+        )?;
         for (name, help, label, counts) in COUNTS {
             let tally = self.log.tally();
             match label {
                 "" => {
-                    sheet.counter(name, help, &[], counts.iter().map(|(_, count)| ([], tally.get(*count))))?;
+                    sheet.counter(
+                        name,
+                        help,
+                        &[],
+                        counts.iter().map(|(_, count)| ([], tally.get(*count))),
+                    )?;
                 }
                 label => {
                     let rows = counts.iter().map(|(value, count)| ([*value], tally.get(*count)));

@@ -88,6 +88,14 @@ impl Tree {
         fs::write(self.path("registry.ini"), text).unwrap();
     }
 
+    /// Does no message wait in the spool? What a list lays out is there before it counts.
+    pub fn spool_is_empty(&self) -> bool {
+        !fs::read_dir(self.path("spool")).unwrap().flatten().any(|file| {
+            let name = file.file_name().to_string_lossy().to_ascii_uppercase();
+            name.starts_with(['Q', '_']) || (name.starts_with('T') && name.ends_with(".LST"))
+        })
+    }
+
     /// Every file with its bytes, by path below the root.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         snapshot(self.root())

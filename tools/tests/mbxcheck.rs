@@ -131,7 +131,10 @@ fn many_damaged_mailboxes_lose_nothing() {
         let lost = std::fs::read(tree.path(&format!("out/deep/{}", name.replace(".mbx", ".lost"))));
         let lost = lost.unwrap_or_default();
         assert_eq!(counted(&[&kept, &lost]), counted(&[&damaged.bytes]), "{name} lost bytes");
-        assert!(!name.starts_with("foreign") || lost == damaged.bytes, "{name}: what is lost whole is the file");
+        assert!(
+            !name.starts_with("foreign") || lost == damaged.bytes,
+            "{name}: what is lost whole is the file"
+        );
         for number in &damaged.whole {
             assert!(contains(&kept, &message(*number)), "{name}: message {number} is not whole");
         }

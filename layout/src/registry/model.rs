@@ -1103,7 +1103,10 @@ Address=$virtual009
     fn every_setting_is_read_with_its_default() {
         let empty = registry("");
         assert_eq!(empty.global.host_delimiters, DEFAULT_HOST_DELIMITERS);
-        assert_eq!((empty.global.clean_after_days, empty.global.clean_at.to_string()), (0, "03:00:00".into()));
+        assert_eq!(
+            (empty.global.clean_after_days, empty.global.clean_at.to_string()),
+            (0, "03:00:00".into())
+        );
         let odd = registry("[Global]\nCleanAt=4 o'clock\n");
         assert!(odd.notes.join(" ").contains("[Global] CleanAt: expected a time"), "{:?}", odd.notes);
         assert_eq!((empty.services.smtp.delivery_threads, empty.services.smtp.retry_threads), (30, 15));
