@@ -150,6 +150,12 @@ impl Connection {
         self.peer.ip().to_canonical()
     }
 
+    /// Makes the client one from elsewhere.
+    #[cfg(test)]
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
+
     /// Both, as logins are asked for.
     pub fn ends(&self) -> Ends {
         Ends { peer: self.peer_ip(), local: self.local_ip() }
