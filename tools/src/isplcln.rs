@@ -207,7 +207,10 @@ impl Cleaner {
             Ok(found) => found,
             Err(error) => return self.fault(dir, &error),
         };
-        for file in found.iter().filter(|file| self.plan.wants(file.name())) {
+        for file in &found {
+            if !self.plan.wants(file.name()) {
+                continue;
+            }
             if let Err(error) = self.take(file) {
                 self.fault(file, &error);
             }

@@ -1,7 +1,7 @@
 //! `imaild check --list ADDRESS`: the settings of a mailing list in force, and how many are on it (manual 3-2); and what a user is to a list.
 
 use super::super::CommandError;
-use super::super::survey::Tree;
+use super::super::reading::Tree;
 use crate::lists::list::List;
 use layout::list::File;
 use layout::list::settings::{AllowPosting, Digest, Language, Settings};
@@ -146,8 +146,8 @@ impl About {
         out
     }
 
-    pub(super) fn json(&self) -> String {
+    pub(super) fn json(&self) -> Value {
         let all = self.0.iter().map(|(name, value)| (name.to_lowercase().replace(' ', "_"), json!(value)));
-        format!("{:#}\n", Value::Object(all.collect()))
+        Value::Object(all.collect())
     }
 }

@@ -66,7 +66,7 @@ impl Check {
         }
         if let Some(address) = &self.list {
             let found = list::about(&tree, address)?;
-            print(&if self.json { found.json() } else { found.text() });
+            self.form.tell(|| found.text(), || found.json())?;
             return Ok(Outcome::Done);
         }
         if let (Some(message), Some(recipient)) = (&self.message, &self.rcpt) {

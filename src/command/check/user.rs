@@ -201,11 +201,11 @@ fn forwarders(tree: &Tree<'_>, domain: &Domain, nodes: &HashSet<Node>, about: &m
     for (id, dir) in tree.user_dirs(domain) {
         let targets = addresses::forward_of(tree, &dir).map(|forward| forward.targets).unwrap_or_default();
         let leads = |address: &String| match target(tree, domain, address, None) {
-            Target::Local(node) => nodes.contains(&node) && node != Node::user(id.as_str(), domain),
+            Target::Local(node) => nodes.contains(&node) && node != Node::user(id, domain),
             _ => false,
         };
         if targets.iter().any(leads) {
-            about.forwarders.push(format!("{}@{}", id.as_str(), domain.name));
+            about.forwarders.push(format!("{id}@{}", domain.name));
         }
     }
 }
