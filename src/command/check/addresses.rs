@@ -288,7 +288,7 @@ mod tests {
             ("x=zoe\nnobody=ann\n", &[], "goes to nobody"),
             ("x=y\ny=x@a.b\n", &[], "x@a.b -> y@a.b -> x@a.b"),
             ("news=news\n", &[], "news does not exist"),
-            ("news=news\n", &[("lists/news/users.lst", b"")], ""),
+            ("news=news\npostmaster=ann\n", &[("lists/news/users.lst", b"")], ""),
             ("g=C:\\IMail\\g.lst\n", &[("G.lst", b"; members\r\nann\r\nbob@a.b\r\n")], ""),
             ("g=C:\\IMail\\g.lst\n", &[], "g.lst is not there"),
             ("g=D:\\g.lst\n", &[("lists/g.lst", b"ann\n")], ""),
