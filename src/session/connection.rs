@@ -251,6 +251,11 @@ impl Connection {
         &self.buffer[self.used..]
     }
 
+    /// Is a whole line among what came already?
+    pub fn has_line(&self) -> bool {
+        memchr::memchr(b'\n', self.waiting()).is_some()
+    }
+
     /// Forgets what came already.
     fn discard_waiting(&mut self) {
         self.buffer = Vec::new();
