@@ -14,13 +14,22 @@ pub fn count(variable: &str, default: usize) -> usize {
 
 /// Writes a mailbox of messages of about 5 KB, as IMail does.
 pub fn write_mailbox(path: &Path, messages: usize) {
+    write_mbox(path, messages, "<", ">");
+}
+
+/// The same as an mbox file that others read, too.
+pub fn write_classic_mailbox(path: &Path, messages: usize) {
+    write_mbox(path, messages, "", "");
+}
+
+fn write_mbox(path: &Path, messages: usize, open: &str, close: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     for n in 0..messages {
         let rare = if n % 1000 == 7 { RARE } else { "piano" };
         write!(
             file,
-            "From <sender{}@example.net> Mon Aug  1 00:00:00 2022\r\nReceived: from mx.example.net by mail.example.jp; Mon, 1 Aug 2022 00:00:00 +0900\r\nDate: Mon, 1 Aug 2022 00:00:00 +0900\r\nFrom: \"Sender {n}\" <sender{}@example.net>\r\nTo: <user789@mail.example.jp>\r\nSubject: message {n} about a {rare}\r\nMessage-ID: <{n}@example.net>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\nX-UIDL: {}\r\nStatus: {}\r\n\r\n",
+            "From {open}sender{}@example.net{close} Mon Aug  1 00:00:00 2022\r\nReceived: from mx.example.net by mail.example.jp; Mon, 1 Aug 2022 00:00:00 +0900\r\nDate: Mon, 1 Aug 2022 00:00:00 +0900\r\nFrom: \"Sender {n}\" <sender{}@example.net>\r\nTo: <user789@mail.example.jp>\r\nSubject: message {n} about a {rare}\r\nMessage-ID: <{n}@example.net>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\nX-UIDL: {}\r\nStatus: {}\r\n\r\n",
             n % 97,
             n % 97,
             400_000_000 + n,
