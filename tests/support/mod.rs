@@ -10,6 +10,7 @@
 )]
 
 pub mod client;
+pub mod dovecot;
 pub mod imap;
 pub mod ini;
 pub mod letter;

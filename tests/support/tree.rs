@@ -41,6 +41,14 @@ impl Tree {
         tree
     }
 
+    /// The same in memory, where the system has a file system for that: for tests that would wait for the disk most of their time.
+    pub fn quiet_in_memory() -> Tree {
+        let (memory, tree) = (Path::new("/dev/shm"), Tree::quiet());
+        let Ok(dir) = tempfile::Builder::new().prefix("imaild-test-").tempdir_in(memory) else { return tree };
+        copy_directory(tree.root(), dir.path());
+        Tree { dir }
+    }
+
     /// Imports files of `fixtures/registry`.
     pub fn import(&self, files: &[&str], more: &[&str]) -> Run {
         let paths: Vec<String> = files.iter().map(|file| fixture(&format!("registry/{file}"))).collect();

@@ -24,6 +24,9 @@ const FILE_MODE: u32 = 0o640;
 /// New directories.
 const DIR_MODE: u32 = 0o750;
 
+/// Files of this size are mapped twice, see [`Private::Mapped`]. A process can have 65,530 mappings, and 20,000 mailboxes may be open at a time.
+const TWICE_FROM: usize = 64 << 10;
+
 /// How often this process waited for a disk to make something durable.
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
@@ -261,8 +264,11 @@ fn sync_file_system(fd: impl AsFd) -> io::Result<bool> {
 fn map_private(file: &File) -> io::Result<Private> {
     // SAFETY: mappings, one copy-on-write and one read-only, of a file that this product only ever replaces by rename and never shortens
     // or changes in place (see `Disk::map`), on a local file system: their pages stay valid as long as the mappings live.
-    let (own, file) = unsafe { (memmap2::MmapOptions::new().map_copy(file)?, memmap2::Mmap::map(file)?) };
-    Ok(Private::Mapped { own, file: Arc::new(file) })
+    let own = unsafe { memmap2::MmapOptions::new().map_copy(file)? };
+    // SAFETY: as above.
+    let again = || unsafe { memmap2::Mmap::map(file) };
+    let file = if own.len() >= TWICE_FROM { Some(Arc::new(again()?)) } else { None };
+    Ok(Private::Mapped { own, file })
 }
 
 struct RealHandle(File);
