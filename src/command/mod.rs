@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod init;
 mod lists;
+mod man;
 mod queue;
 mod status;
 mod survey;
@@ -64,6 +65,9 @@ enum Command {
     Status(status::Status),
     /// See and change what waits in the spool; the server may be up or down.
     Queue(queue::Queue),
+    /// Write the manual pages, for those who make packages.
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 /// How every command is told its data directory.
@@ -191,6 +195,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }
