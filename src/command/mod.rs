@@ -15,6 +15,7 @@ mod lists;
 mod man;
 mod queue;
 mod status;
+mod support;
 mod survey;
 
 use crate::serve::{self, ServeError, Service};
@@ -65,6 +66,8 @@ enum Command {
     Status(status::Status),
     /// See and change what waits in the spool; the server may be up or down.
     Queue(queue::Queue),
+    /// Pack what a support person needs into one file, without passwords.
+    Support(support::Support),
     /// Write the manual pages, for those who make packages.
     #[command(hide = true)]
     Man(man::Man),
@@ -195,6 +198,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
+            Command::Support(support) => support.run(),
             Command::Man(man) => man.run(),
         }
     }
