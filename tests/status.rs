@@ -67,11 +67,14 @@ fn a_running_server_tells_what_it_does() {
     assert_eq!(running["pid"], server.pid());
     assert_eq!(running["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(running["services"], serde_json::json!(["smtp", "queue", "pop3", "imap"]));
+    assert_eq!(running["states"]["log"], "stopped");
     assert_eq!(running["log_lines_dropped"], 0);
     assert_eq!(report["ports"].as_array().unwrap().len(), 7);
     let shown = text(&tree);
     for part in [
         "is running: process ",
+        "smtp running",
+        "log stopped",
         "Submission over TLS",
         "connections: 1 now",
         "delivered here 1",

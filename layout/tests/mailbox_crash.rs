@@ -332,7 +332,7 @@ fn marking_read_changes_one_byte_and_removing_keeps_all_others() {
     let bench = Bench::on(disk.clone());
     let mut mailbox = bench.mailbox();
     mailbox.refresh(PATIENCE).unwrap();
-    assert_eq!(*mailbox.uids(), [300_000_001, 300_000_005]);
+    assert_eq!(**mailbox.uids(), [300_000_001, 300_000_005]);
     let uid = 300_000_001;
     mailbox
         .change_flags(&[(uid, uid)], &FlagChange { set: flag::SEEN, ..FlagChange::default() }, PATIENCE)

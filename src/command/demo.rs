@@ -54,6 +54,7 @@ impl Demo {
             routes: Vec::new(),
             dns: None,
             lock_patience: layout::lock::PATIENCE,
+            drain_for: serve::DRAIN_FOR,
         })?;
         Ok(Outcome::Done)
     }

@@ -14,11 +14,12 @@ mod init;
 mod lists;
 mod man;
 mod queue;
+mod service;
 mod status;
 mod support;
 mod survey;
 
-use crate::serve::{self, ServeError, Service};
+use crate::serve::{self, DRAIN_FOR, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
 use layout::disk::real::RealDisk;
 use layout::lock::PATIENCE;
@@ -66,6 +67,8 @@ enum Command {
     Status(status::Status),
     /// See and change what waits in the spool; the server may be up or down.
     Queue(queue::Queue),
+    /// Start, stop or restart one service of a running server.
+    Service(service::Service),
     /// Pack what a support person needs into one file, without passwords.
     Support(support::Support),
     /// Write the manual pages, for those who make packages.
@@ -113,6 +116,9 @@ struct Serve {
     /// How many seconds a new message waits for a mailbox that another program holds; for tests.
     #[arg(long, value_name = "SECONDS", hide = true, default_value_t = PATIENCE.as_secs())]
     lock_patience: u64,
+    /// How many seconds what is under way may take to end when its service stops.
+    #[arg(long, value_name = "SECONDS", hide = true, default_value_t = DRAIN_FOR.as_secs())]
+    drain_for: u64,
 }
 
 fn route(text: &str) -> Result<String, String> {
@@ -198,6 +204,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
+            Command::Service(service) => service.run(),
             Command::Support(support) => support.run(),
             Command::Man(man) => man.run(),
         }
@@ -206,10 +213,12 @@ impl Command {
 
 impl Serve {
     fn run(self) -> Result<Outcome, CommandError> {
-        let Serve { directory, bind, port_offset, services, routes, dns, lock_patience } = self;
-        let lock_patience = Duration::from_secs(lock_patience);
+        let Serve { directory, bind, port_offset, services, routes, dns, lock_patience, drain_for } = self;
+        let [lock_patience, drain_for] = [lock_patience, drain_for].map(Duration::from_secs);
         let root = directory.locate()?;
-        serve::run(serve::Options { root, bind, port_offset, services, routes, dns, lock_patience })?;
+        let options =
+            serve::Options { root, bind, port_offset, services, routes, dns, lock_patience, drain_for };
+        serve::run(options)?;
         Ok(Outcome::Done)
     }
 }

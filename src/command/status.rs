@@ -165,14 +165,16 @@ fn text(report: &Value) -> String {
 fn server_text(server: &Value, out: &mut String) {
     let word = |value: &Value| shown(value.as_str().unwrap_or("?"));
     let uptime = server["uptime_seconds"].as_u64().unwrap_or(0);
-    let services: Vec<String> = server["services"].as_array().into_iter().flatten().map(word).collect();
+    let states = server["states"].as_object().into_iter().flatten();
+    let states: Vec<String> =
+        states.map(|(name, state)| format!("{} {}", shown(name), word(state))).collect();
     let _ = writeln!(
         out,
-        "imaild {} is running: process {}, for {}, services {}",
+        "imaild {} is running: process {}, for {}; {}",
         word(&server["version"]),
         server["pid"],
         duration(uptime),
-        services.join(", ")
+        states.join(", ")
     );
     for port in server["ports"].as_array().into_iter().flatten() {
         let tls = if port["tls"] == true { " over TLS" } else { "" };

@@ -9,7 +9,10 @@
 //! # Limits
 //! [`SIZE_MAX`] bytes of a file, [`SERVERS_MAX`] files.
 
+use super::control;
+use super::services::State;
 use crate::logs::Log;
+use crate::serve::Service;
 use crate::session::traffic::Traffic;
 use chrono::{DateTime, Local, SecondsFormat};
 use layout::root::Root;
@@ -17,7 +20,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often the file is written.
@@ -43,27 +46,36 @@ pub struct Port {
     pub traffic: Arc<Traffic>,
 }
 
+/// What there is to say of the services.
+pub struct Facts {
+    /// Each with what it does.
+    pub services: Vec<(Service, State)>,
+    /// The ports of all.
+    pub ports: Vec<Port>,
+}
+
 /// Writes the file.
 pub struct Board {
     root: Root,
     file: PathBuf,
     started: DateTime<Local>,
-    services: Vec<&'static str>,
-    ports: Vec<Port>,
+    facts: Box<dyn Fn() -> Facts + Send + Sync>,
     log: Log,
+    writing: Mutex<()>,
 }
 
 impl Board {
-    /// Puts up the board of a server with these services, and removes those of servers that are gone.
-    pub fn start(root: &Root, services: Vec<&'static str>, ports: Vec<Port>, log: &Log) -> Board {
+    /// Puts up the board of a server of which `facts` tells, and removes those of servers that are gone, with their control sockets.
+    pub fn start(root: &Root, log: &Log, facts: impl Fn() -> Facts + Send + Sync + 'static) -> Board {
         for (file, report) in boards(root) {
             if !report.is_some_and(|report| is_alive(&report, Local::now())) {
-                let _ = std::fs::remove_file(file);
+                let control = process_of(&file).map(control::name).map(|name| file.with_file_name(name));
+                [Some(file), control].into_iter().flatten().for_each(|file| _ = std::fs::remove_file(file));
             }
         }
         let file = root.logs().full().join(format!("imaild.{}.status", std::process::id()));
-        let board =
-            Board { root: root.clone(), file, started: Local::now(), services, ports, log: log.clone() };
+        let (root, facts, log) = (root.clone(), Box::new(facts), log.clone());
+        let board = Board { root, file, started: Local::now(), facts, log, writing: Mutex::default() };
         board.write();
         board
     }
@@ -78,8 +90,9 @@ impl Board {
         }
     }
 
-    /// Readers see the old or the new file. It need not survive a crash, so nothing is synced.
-    fn write(&self) {
+    /// Writes the file now. Readers see the old or the new one. It need not survive a crash, so nothing is synced.
+    pub fn write(&self) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = self.file.with_extension("$$$");
         let written = self
             .root
@@ -104,6 +117,13 @@ impl Board {
                 "connections_total": traffic.total(),
             })
         };
+        let Facts { services, ports } = (self.facts)();
+        let running = services.iter().filter(|(_, state)| *state == State::Running);
+        let running: Vec<&str> = running.map(|(service, _)| service.word()).collect();
+        let states: serde_json::Map<String, Value> = services
+            .iter()
+            .map(|(service, state)| (service.word().to_owned(), state.word().into()))
+            .collect();
         let counts: serde_json::Map<String, Value> =
             self.log.tally().all().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         json!({
@@ -113,8 +133,9 @@ impl Board {
             "started": stamp(self.started),
             "uptime_seconds": (now - self.started).num_seconds(),
             "written": stamp(now),
-            "services": self.services,
-            "ports": self.ports.iter().map(port).collect::<Vec<_>>(),
+            "services": running,
+            "states": states,
+            "ports": ports.iter().map(port).collect::<Vec<_>>(),
             "counts": counts,
             "log_lines_dropped": self.log.dropped(),
         })
@@ -154,14 +175,16 @@ fn is_alive(report: &Value, now: DateTime<Local>) -> bool {
     fresh && report["pid"].as_u64().is_some_and(|pid| !here || exists(pid))
 }
 
+/// The process whose status file has this name.
+fn process_of(path: &Path) -> Option<u32> {
+    let name = path.file_name().and_then(|name| name.to_str())?;
+    name.strip_prefix("imaild.")?.strip_suffix(".status")?.parse().ok()
+}
+
 /// All status files, with their content if it is one.
 fn boards(root: &Root) -> Vec<(PathBuf, Option<Value>)> {
     let entries = std::fs::read_dir(root.logs().full()).into_iter().flatten().flatten();
-    let named = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let number = name.strip_prefix("imaild.").and_then(|rest| rest.strip_suffix(".status"));
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
-    };
+    let named = |path: &PathBuf| process_of(path).is_some();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(named).take(SERVERS_MAX).collect();
     files.sort();
     let read = |file: PathBuf| {
@@ -196,20 +219,33 @@ mod tests {
         let _open = traffic.enter();
         traffic.count();
         let address = "127.0.0.1:10025".parse().unwrap();
-        let port = Port { service: "smtp", protocol: "SMTP".to_owned(), tls: false, address, traffic };
         std::fs::create_dir(dir.path().join("logs")).unwrap();
-        for (name, content) in
-            [("imaild.4194999.status", "{"), ("imaild.x.status", "{}"), ("sys0801.txt", "")]
-        {
+        for (name, content) in [
+            ("imaild.4194999.status", "{"),
+            ("imaild.4194999.control", ""),
+            ("imaild.x.status", "{}"),
+            ("sys0801.txt", ""),
+        ] {
             std::fs::write(dir.path().join("logs").join(name), content).unwrap();
         }
-        let board = Board::start(&root, vec!["smtp"], vec![port], &log);
+        let board = Board::start(&root, &log, move || Facts {
+            services: vec![(Service::Smtp, State::Running), (Service::Pop3, State::Stopped)],
+            ports: vec![Port {
+                service: "smtp",
+                protocol: "SMTP".to_owned(),
+                tls: false,
+                address,
+                traffic: traffic.clone(),
+            }],
+        });
         let reports = running(&root);
         assert_eq!(reports.len(), 1);
         assert_eq!(reports[0]["pid"], std::process::id());
         let port = &reports[0]["ports"][0];
         assert_eq!((&port["port"], &port["connections"]), (&10_025.into(), &1.into()));
         assert_eq!(port["connections_total"], 2);
+        assert_eq!(reports[0]["services"], json!(["smtp"]));
+        assert_eq!(reports[0]["states"], json!({ "smtp": "running", "pop3": "stopped" }));
         drop(board);
         assert!(running(&root).is_empty());
         let mut left: Vec<_> =

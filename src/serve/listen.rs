@@ -1,136 +1,193 @@
-//! Listening and accepting.
+//! The sockets on which clients are waited for: bound by us, or passed by who started us (systemd's socket activation, `LISTEN_FDS`).
+//!
+//! Root's rights are given up when the sockets are bound, so a port below 1024 could not be bound again. Therefore a socket stays ours until the
+//! process ends: closing it ends the waiting for clients ([`Bound::close`]), whom the system refuses from then on, and opening it
+//! begins that again. The log server's port has no such state: while it is closed, what comes waits in the system, as much as that holds.
+//!
+//! A passed socket is told by its port, with `--port-offset` added. A service of which one socket was passed gets only those that were
+//! passed; the ports of the others are bound.
+//!
+//! # Failure
+//! [`ServeError::Bind`]; [`ServeError::Passed`] for a passed socket that belongs to no service. If others listen on the port when a
+//! socket is opened again, that fails.
 
+use super::accept::{Protocol, Tls};
 use super::board::Port;
-use super::{CLIENTS_MAX, Options, ServeError, Service};
+use super::{Options, ServeError, Service};
 use crate::logs;
-use crate::session::Server;
-use crate::session::connection::Connection;
-use crate::session::network::listed;
 use crate::session::traffic::Traffic;
-use layout::logline::{Event, Tag};
-use layout::name::SpoolId;
-use layout::registry::model::{AccessMode, Service as ServiceSettings, Services};
 use layout::syslog;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use listenfd::ListenFd;
+use socket2::SockRef;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
-/// What is spoken on a port.
+/// How many clients may wait to be accepted; the system has a limit of its own below this (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// What a port is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// SMTP on port 25: strangers deliver, users may log in.
-    Smtp,
-    /// Submission on ports 587 and 465: mail is taken after a login only (RFC 6409, RFC 8314).
-    Submission,
-    /// POP3.
-    Pop3,
-    /// IMAP4.
-    Imap,
+pub enum Purpose {
+    /// Clients connect.
+    Clients(Protocol, Tls),
+    /// Lines come for the log server.
+    Log,
 }
 
-impl Protocol {
-    /// The service's word in log lines, and its settings.
-    fn service(self, services: &Services) -> (Tag, &ServiceSettings) {
-        match self {
-            Protocol::Smtp | Protocol::Submission => (Tag::Smtpd, &services.smtpd),
-            Protocol::Pop3 => (Tag::Pop3d, &services.pop3d),
-            Protocol::Imap => (Tag::Imap4d, &services.imapd),
-        }
-    }
-
-    /// What a client hears who has too many connections.
-    fn busy(self) -> &'static str {
-        match self {
-            Protocol::Smtp | Protocol::Submission => {
-                "421 4.7.0 too many connections from your address, try again later\r\n"
-            }
-            Protocol::Pop3 => "-ERR [SYS/TEMP] too many connections from your address, try again later\r\n",
-            Protocol::Imap => "* BYE too many connections from your address, try again later\r\n",
-        }
-    }
-}
-
-/// Does TLS begin with the connection, or when the client asks for it?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tls {
-    AtOnce,
-    OnRequest,
-}
-
-/// Port and service of each protocol, before the offset.
-const PORTS: [(Protocol, Tls, Service, u16); 7] = [
-    (Protocol::Smtp, Tls::OnRequest, Service::Smtp, 25),
-    (Protocol::Submission, Tls::OnRequest, Service::Smtp, 587),
-    (Protocol::Submission, Tls::AtOnce, Service::Smtp, 465),
-    (Protocol::Pop3, Tls::OnRequest, Service::Pop3, 110),
-    (Protocol::Pop3, Tls::AtOnce, Service::Pop3, 995),
-    (Protocol::Imap, Tls::OnRequest, Service::Imap, 143),
-    (Protocol::Imap, Tls::AtOnce, Service::Imap, 993),
+/// Service, purpose and port, before the offset.
+const PORTS: [(Service, Purpose, u16); 8] = [
+    (Service::Smtp, Purpose::Clients(Protocol::Smtp, Tls::OnRequest), 25),
+    (Service::Smtp, Purpose::Clients(Protocol::Submission, Tls::OnRequest), 587),
+    (Service::Smtp, Purpose::Clients(Protocol::Submission, Tls::AtOnce), 465),
+    (Service::Pop3, Purpose::Clients(Protocol::Pop3, Tls::OnRequest), 110),
+    (Service::Pop3, Purpose::Clients(Protocol::Pop3, Tls::AtOnce), 995),
+    (Service::Imap, Purpose::Clients(Protocol::Imap, Tls::OnRequest), 143),
+    (Service::Imap, Purpose::Clients(Protocol::Imap, Tls::AtOnce), 993),
+    (Service::Log, Purpose::Log, syslog::PORT),
 ];
+
+/// The system's socket.
+pub enum Socket {
+    /// Takes connections.
+    Clients(Protocol, Tls, TcpListener),
+    /// Takes datagrams.
+    Log(UdpSocket),
+}
 
 /// A bound socket.
 pub struct Bound {
-    protocol: Protocol,
-    tls: Tls,
-    socket: std::net::TcpListener,
-    address: SocketAddr,
-    service: Service,
-    traffic: Arc<Traffic>,
-}
-
-/// A bound port of the log server.
-pub struct BoundLog {
+    /// Whose it is.
+    pub service: Service,
     /// The socket, which does not block.
-    pub socket: std::net::UdpSocket,
-    /// Its address.
-    pub address: SocketAddr,
+    pub socket: Socket,
+    /// How busy it is, over all times that it was open.
+    pub traffic: Arc<Traffic>,
+    address: SocketAddr,
+    /// Did whoever started us make it?
+    passed: bool,
 }
 
 impl Bound {
     /// What there is to say about it.
     pub fn port(&self) -> Port {
-        Port {
-            service: self.service.word(),
-            protocol: format!("{:?}", self.protocol),
-            tls: self.tls == Tls::AtOnce,
-            address: self.address,
-            traffic: self.traffic.clone(),
+        let (protocol, tls) = match self.socket {
+            Socket::Clients(protocol, tls, _) => (format!("{protocol:?}"), tls == Tls::AtOnce),
+            Socket::Log(_) => ("Log over UDP".to_owned(), false),
+        };
+        let (service, address, traffic) = (self.service.word(), self.address, self.traffic.clone());
+        Port { service, protocol, tls, address, traffic }
+    }
+
+    /// Lets clients come, if they could not.
+    pub fn open(&self) -> Result<(), ServeError> {
+        match &self.socket {
+            Socket::Clients(_, _, listener) => SockRef::from(listener)
+                .listen(BACKLOG)
+                .map_err(|error| ServeError::Bind { address: self.address, error }),
+            Socket::Log(_) => Ok(()),
+        }
+    }
+
+    /// Refuses clients from now on, also those who were not accepted yet.
+    pub fn close(&self) {
+        if let Socket::Clients(_, _, listener) = &self.socket
+            && let Err(error) = SockRef::from(listener).shutdown(Shutdown::Read)
+            && error.kind() != io::ErrorKind::NotConnected
+        {
+            tracing::warn!(%error, address = %self.address, "a port could not be closed");
+        }
+    }
+
+    /// The same, since the process ends. At a socket that was passed, clients go on waiting: for the next process, which whoever passed it
+    /// starts then, and who takes a closed one for broken.
+    pub fn close_for_good(&self) {
+        match self.passed {
+            false => self.close(),
+            true => {
+                if let Err(error) = self.open() {
+                    tracing::warn!(%error, "a socket that was passed to imaild could not be opened again");
+                }
+            }
         }
     }
 }
 
-/// Binds the ports of all services but the log server.
-pub fn bind(options: &Options) -> Result<Vec<Bound>, ServeError> {
-    let mut bound = Vec::new();
-    for (protocol, tls, service, port) in PORTS {
-        if !options.runs(service) {
-            continue;
-        }
-        for address in addresses(options, with_offset(options, port)?) {
-            let socket = listen(address).map_err(|error| ServeError::Bind { address, error })?;
-            bound.push(Bound { protocol, tls, socket, address, service, traffic: Arc::default() });
+/// Takes the sockets that were passed, and binds those of all services that run and have none. Once, before there are threads.
+pub fn bind_all(options: &Options) -> Result<Vec<Bound>, ServeError> {
+    let mut bound = take_passed(options)?;
+    for service in Service::ALL.into_iter().filter(|service| options.runs(*service)) {
+        if !bound.iter().any(|there| there.service == service) {
+            bound.extend(bind(service, options)?);
         }
     }
     Ok(bound)
 }
 
-/// Binds the log server's port, if the log server is to run.
-pub fn bind_log(options: &Options) -> Result<Vec<BoundLog>, ServeError> {
-    if !options.runs(Service::Log) {
-        return Ok(Vec::new());
+/// Binds the ports of a service; none if it has none.
+pub fn bind(service: Service, options: &Options) -> Result<Vec<Bound>, ServeError> {
+    let mut bound = Vec::new();
+    for (_, purpose, port) in PORTS.into_iter().filter(|(of, ..)| *of == service) {
+        for address in addresses(options, with_offset(options, port)?) {
+            let socket = new_socket(purpose, address).map_err(|error| ServeError::Bind { address, error })?;
+            bound.push(Bound { service, socket, traffic: Arc::default(), address, passed: false });
+        }
     }
-    let bind = |address| match logs::server::bind(address) {
-        Ok(socket) => Ok(BoundLog { socket, address }),
-        Err(error) => Err(ServeError::Bind { address, error }),
+    Ok(bound)
+}
+
+fn new_socket(purpose: Purpose, address: SocketAddr) -> io::Result<Socket> {
+    match purpose {
+        Purpose::Clients(protocol, tls) => {
+            // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections.
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(Socket::Clients(protocol, tls, listener))
+        }
+        Purpose::Log => logs::server::bind(address).map(Socket::Log),
+    }
+}
+
+fn take_passed(options: &Options) -> Result<Vec<Bound>, ServeError> {
+    let mut passed = ListenFd::from_env();
+    (0..passed.len()).map(|index| take_one(&mut passed, index, options)).collect()
+}
+
+fn take_one(passed: &mut ListenFd, index: usize, options: &Options) -> Result<Bound, ServeError> {
+    let odd = |what: String| ServeError::Passed { number: index + 1, what };
+    let listener = passed.take_tcp_listener(index).unwrap_or_default();
+    let datagrams = match listener {
+        Some(_) => None,
+        None => passed.take_udp_socket(index).map_err(|error| odd(error.to_string()))?,
     };
-    addresses(options, with_offset(options, syslog::PORT)?).into_iter().map(bind).collect()
+    let address = match (&listener, &datagrams) {
+        (Some(listener), _) => listener.local_addr()?,
+        (_, Some(socket)) => socket.local_addr()?,
+        _ => return Err(odd("it was used before".to_owned())),
+    };
+    let purposes = PORTS.into_iter().filter(|(.., port)| {
+        port.checked_add(options.port_offset).is_some_and(|port| port == address.port())
+    });
+    for (service, purpose, _) in purposes {
+        let socket = match (purpose, &listener, &datagrams) {
+            (Purpose::Clients(protocol, tls), Some(listener), _) => {
+                listener.set_nonblocking(true)?;
+                Socket::Clients(protocol, tls, listener.try_clone()?)
+            }
+            (Purpose::Log, _, Some(socket)) => {
+                socket.set_nonblocking(true)?;
+                Socket::Log(socket.try_clone()?)
+            }
+            _ => continue,
+        };
+        return Ok(Bound { service, socket, traffic: Arc::default(), address, passed: true });
+    }
+    Err(odd(format!("no service of imaild has port {}", address.port())))
 }
 
 fn with_offset(options: &Options, port: u16) -> Result<u16, ServeError> {
     let port = port.checked_add(options.port_offset).ok_or_else(|| {
-        std::io::Error::other(format!("--port-offset {} leads beyond the last port", options.port_offset))
+        io::Error::other(format!("--port-offset {} leads beyond the last port", options.port_offset))
     })?;
     Ok(port)
 }
@@ -144,98 +201,5 @@ fn addresses(options: &Options, port: u16) -> Vec<SocketAddr> {
     match std::path::Path::new("/proc/net/if_inet6").exists() {
         true => vec![all],
         false => vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)],
-    }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections.
-    let socket = std::net::TcpListener::bind(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Accepts clients until the server stops, and waits for their sessions.
-pub async fn accept(server: Arc<Server>, bound: Bound) {
-    let (protocol, tls, traffic) = (bound.protocol, bound.tls, bound.traffic);
-    let listener = match TcpListener::from_std(bound.socket) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "cannot listen"),
-    };
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let mut stopping = server.stopping();
-    let mut sessions = tokio::task::JoinSet::new();
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (server, counted) = (server.clone(), traffic.enter());
-                sessions.spawn(async move {
-                    let _place = (place, counted);
-                    if let Ok(connection) = Connection::new(stream) {
-                        session(server, protocol, tls, connection).await;
-                    }
-                });
-            }
-            // Out of descriptors, most likely: clients wait in the kernel's queue until some are free.
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        while sessions.try_join_next().is_some() {}
-    }
-    while sessions.join_next().await.is_some() {}
-}
-
-/// May this client talk to the service at all (manual 6-1-4, control access)? Says so in the log if not.
-fn is_admitted(server: &Server, protocol: Protocol, peer: IpAddr) -> bool {
-    let config = server.live.now();
-    let (_, settings) = protocol.service(&config.registry.services);
-    let admitted = match settings.access_mode {
-        AccessMode::AllExcept => !listed(&settings.access_list, peer),
-        AccessMode::NoneExcept => listed(&settings.access_list, peer),
-    };
-    if !admitted {
-        log(server, protocol, peer, &Event::Denied { peer });
-    }
-    admitted
-}
-
-/// A line about a client that has no session.
-fn log(server: &Server, protocol: Protocol, peer: IpAddr, event: &Event<'_>) {
-    let config = server.live.now();
-    let (tag, settings) = protocol.service(&config.registry.services);
-    server.log.event(settings.log_to, tag, SpoolId(0), Some(peer), event);
-}
-
-async fn session(server: Arc<Server>, protocol: Protocol, tls: Tls, mut connection: Connection) {
-    let peer = connection.peer_ip();
-    if !is_admitted(&server, protocol, peer) {
-        return;
-    }
-    let Some(_pass) = server.gate.enter(peer, Instant::now()) else {
-        tracing::warn!(%peer, ?protocol, "too many connections from one address");
-        log(&server, protocol, peer, &Event::Disconnect("too many connections from this address"));
-        // Behind TLS nobody hears it, and a handshake is work.
-        if tls == Tls::OnRequest {
-            connection.answer(protocol.busy());
-            connection.close().await;
-        }
-        return;
-    };
-    if tls == Tls::AtOnce
-        && let Err(error) = connection.start_tls(&server.tls).await
-    {
-        return log(&server, protocol, peer, &Event::Disconnect(&format!("TLS failed: {error}")));
-    }
-    match protocol {
-        Protocol::Smtp => crate::smtp::session(server, connection, false).await,
-        Protocol::Submission => crate::smtp::session(server, connection, true).await,
-        Protocol::Pop3 => crate::access::pop3::session(server, connection).await,
-        Protocol::Imap => crate::access::imap::session(server, connection).await,
     }
 }

@@ -1,34 +1,39 @@
 //! Starting, serving, stopping.
 //!
-//! [`run`] opens the data directory, reads the registry, binds all ports, gives up root's rights, and serves until the process is told to stop
-//! (SIGTERM or SIGINT): then no new clients are taken, commands under way are finished, flags are written down.
+//! [`run`] opens the data directory, reads the registry, takes or binds all ports, gives up root's rights, and serves until the process is told
+//! to stop (SIGTERM or SIGINT): then no new clients are taken, commands and deliveries under way are finished, flags are written down. SIGHUP
+//! has it read registry and certificates again. Each service can be stopped and started meanwhile ([`services`], [`control`]).
 //!
 //! # Failure
 //! [`ServeError`] before the first client; afterwards a failing session ends alone.
 //!
 //! # Limits
-//! [`CLIENTS_MAX`] connections; [`DRAIN_FOR`] for the last commands.
+//! [`CLIENTS_MAX`] connections of a port; [`DRAIN_FOR`] for what is under way at the end.
 
+mod accept;
 pub mod board;
+pub mod control;
 mod listen;
+mod notify;
 mod rights;
+pub mod services;
 pub mod tls;
 
 use crate::account::Accounts;
 use crate::config::{Live, Watcher};
-use crate::logs::{self, Log, Writer};
+use crate::logs::Log;
 use crate::mailbox::{FLUSH_EVERY, Hub};
 use crate::session::Server;
-use crate::session::network::own_addresses;
-use crate::session::traffic::Traffic;
 use crate::smtp::relay;
 use crate::transport::remote::Route;
 use crate::transport::remote::resolver::Resolver;
 use crate::transport::{self, Transport};
-use board::{Board, Port};
+use board::{Board, Facts, Port};
+use control::Control;
 use layout::disk::real::RealDisk;
 use layout::registry::store::StoreError;
 use layout::root::{Root, RootError};
+use services::Services;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -36,10 +41,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The most connections at a time, all services together.
+/// The most connections of one port at a time.
 pub const CLIENTS_MAX: usize = 20_000;
-/// How long sessions get to finish their command when the server stops.
+/// How long what is under way may take to end when its service stops.
 pub const DRAIN_FOR: Duration = Duration::from_secs(10);
 
 /// What `imaild serve` was told.
@@ -59,6 +65,8 @@ pub struct Options {
     pub dns: Option<SocketAddr>,
     /// How long a new message waits for a mailbox that another program holds.
     pub lock_patience: Duration,
+    /// How long what is under way may take to end when its service stops.
+    pub drain_for: Duration,
 }
 
 impl Options {
@@ -89,7 +97,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// All services.
+    /// All services, in the order of the declaration.
     pub const ALL: [Service; 6] =
         [Service::Smtp, Service::Queue, Service::Pop3, Service::Imap, Service::Web, Service::Log];
 
@@ -106,12 +114,18 @@ impl Service {
     }
 }
 
+/// The names of IMail's services on Windows, where they are known (`registry.md` §4).
+const WINDOWS_NAMES: [(&str, Service); 3] =
+    [("smtpd32", Service::Smtp), ("pop3d32", Service::Pop3), ("imap4d32", Service::Imap)];
+
 impl FromStr for Service {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Service, String> {
         let words = || Service::ALL.map(Service::word).join(", ");
-        let found = Service::ALL.into_iter().find(|service| service.word() == name);
+        let own = Service::ALL.map(|service| (service.word(), service));
+        let mut all = own.into_iter().chain(WINDOWS_NAMES);
+        let found = all.find(|(word, _)| word.eq_ignore_ascii_case(name)).map(|(_, service)| service);
         found.ok_or_else(|| format!("{name:?} is no service: {}", words()))
     }
 }
@@ -135,6 +149,17 @@ pub enum ServeError {
         /// What the system says.
         error: io::Error,
     },
+    /// A socket that was passed (`LISTEN_FDS`) is of no use.
+    #[error("the socket number {number} that was passed to imaild cannot be used: {what}")]
+    Passed {
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no such service yet.
+    #[error("there is no web service in this version yet")]
+    NoWeb,
     /// Anything else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -152,12 +177,12 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;
-    let listeners = (listen::bind(&options)?, listen::bind_log(&options)?);
+    let bound = listen::bind_all(&options)?;
     rights::give_up(&dir)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = cores.max(WORKERS_MIN);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let outcome = runtime.block_on(serve(options, root, live, notes, listeners));
+    let outcome = runtime.block_on(serve(options, root, live, notes, bound));
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome
 }
@@ -167,12 +192,12 @@ async fn serve(
     root: Root,
     live: Arc<Live>,
     notes: Vec<String>,
-    (listeners, log_sockets): (Vec<listen::Bound>, Vec<listen::BoundLog>),
+    bound: Vec<listen::Bound>,
 ) -> Result<(), ServeError> {
+    let mut signals = Signals::listen()?;
     let log = Log::start_for(&live, options.port_offset);
     let hub = Hub::with_patience(root.shared_disk(), options.lock_patience);
     let server = start(&options, &live, &notes, &hub, &log)?;
-    let log_server = LogServer::start(&live, log_sockets)?;
     let watcher = Watcher::start(live, {
         let log = log.clone();
         move |text: &str| say(&log, text)
@@ -180,37 +205,63 @@ async fn serve(
     let ended = Arc::new(AtomicBool::new(false));
     let keeper = keep(hub.clone(), ended.clone());
 
-    let mut sessions = tokio::task::JoinSet::new();
-    let ports: Vec<Port> = listeners.iter().map(listen::Bound::port).chain(log_server.ports).collect();
-    let sockets = ports.iter().map(describe).collect::<Vec<_>>().join(", ");
-    let services =
-        Service::ALL.into_iter().filter(|service| options.runs(*service) && *service != Service::Web);
-    let board = Board::start(&root, services.map(Service::word).collect(), ports, &log);
-    for bound in listeners {
-        sessions.spawn(listen::accept(server.clone(), bound));
+    let wanted = Service::ALL.into_iter().filter(|one| options.runs(*one) && *one != Service::Web);
+    let wanted: Vec<Service> = wanted.collect();
+    let services = Services::new(server.clone(), options, bound);
+    for service in wanted {
+        services.start(service).await?;
     }
+    let sockets = services.ports().iter().map(describe).collect::<Vec<_>>().join(", ");
+    let board = Arc::new(Board::start(&root, &log, {
+        let services = services.clone();
+        move || Facts { services: services.states(), ports: services.ports() }
+    }));
+    let control = control(&root, &services, &log, &board);
     log.note(&format!("imaild {} is ready: {sockets}", env!("CARGO_PKG_VERSION")));
     // Scripts and tests wait for this line.
     println!("imaild is ready: {sockets}");
+    notify::ready();
     tokio::select! {
-        told = told_to_stop() => told?,
+        () = signals.stop() => {}
+        () = board.keep() => {}
+        () = notify::keep_watchdog_quiet() => {}
+        () = control => {}
+    }
+    notify::stopping();
+    say(&log, "the server is stopping");
+    tokio::select! {
+        () = services.stop_all() => {}
         () = board.keep() => {}
     }
-    say(&log, "the server is stopping");
-    server.stop();
-    let drained = async { while sessions.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(DRAIN_FOR, drained).await;
-    sessions.abort_all();
-    drop((watcher, log_server.tasks));
+    drop(watcher);
     ended.store(true, Ordering::Relaxed);
     tokio::task::block_in_place(|| {
         let _ = keeper.join();
         hub.flush();
         log.flush();
-        log_server.writer.iter().for_each(Writer::flush);
     });
     drop(board);
     Ok(())
+}
+
+/// Does what comes through the control socket, for ever.
+fn control(
+    root: &Root,
+    services: &Arc<Services>,
+    log: &Log,
+    board: &Arc<Board>,
+) -> impl Future<Output = ()> + use<> {
+    let control = Control::start(root);
+    let (services, log, board) = (services.clone(), log.clone(), board.clone());
+    async move {
+        match control {
+            Ok(control) => control.serve(services, log, move || board.write()).await,
+            Err(error) => {
+                say(&log, &format!("imaild service will not work, no socket could be made in logs: {error}"));
+            }
+        }
+        std::future::pending().await
+    }
 }
 
 /// Puts the server together, and says what the admin should know of the settings.
@@ -246,35 +297,10 @@ fn describe(port: &Port) -> String {
     format!("{}{over} {}", port.protocol, port.address)
 }
 
-/// The log server, if it runs.
-struct LogServer {
-    writer: Option<Writer>,
-    /// They end when this is dropped.
-    tasks: tokio::task::JoinSet<()>,
-    ports: Vec<Port>,
-}
-
-impl LogServer {
-    fn start(live: &Arc<Live>, sockets: Vec<listen::BoundLog>) -> io::Result<LogServer> {
-        let (mut tasks, mut ports, mut writer) = (tokio::task::JoinSet::new(), Vec::new(), None);
-        for listen::BoundLog { socket, address } in sockets {
-            let writer = writer.get_or_insert_with(|| logs::server_file(live)).clone();
-            let traffic = Arc::<Traffic>::default();
-            let (socket, live) = (tokio::net::UdpSocket::from_std(socket)?, live.clone());
-            let (counted, own) = (traffic.clone(), own_addresses());
-            tasks.spawn(logs::server::receive(socket, writer, counted, move || live.now(), own));
-            let (service, protocol) = (Service::Log.word(), "Log over UDP".to_owned());
-            ports.push(Port { service, protocol, tls: false, address, traffic });
-        }
-        Ok(LogServer { writer, tasks, ports })
-    }
-}
-
 /// What the command line says of sending.
 fn sending(options: &Options) -> transport::Options {
     let routes = options.routes.iter().filter_map(|line| line.split_once('='));
     transport::Options {
-        with_queue: options.runs(Service::Queue),
         routes: routes.filter_map(|(domain, target)| Route::parse(domain, target)).collect(),
         resolver: Resolver::new(options.dns),
         ..transport::Options::default()
@@ -297,12 +323,38 @@ fn keep(hub: Arc<Hub>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     })
 }
 
-async fn told_to_stop() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that the process listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Signals { terminate, interrupt })
     }
-    Ok(())
+
+    /// Waits until the process is to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_have_their_places_and_names() {
+        for (place, service) in Service::ALL.into_iter().enumerate() {
+            assert_eq!(service as usize, place);
+            assert_eq!(service.word().parse(), Ok(service));
+        }
+        assert_eq!("POP3D32".parse(), Ok(Service::Pop3));
+        assert!("".parse::<Service>().is_err());
+    }
 }

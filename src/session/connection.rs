@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -50,6 +51,9 @@ pub enum ReadError {
     #[error(transparent)]
     Io(#[from] io::Error),
 }
+
+/// Becomes true when the service that a session belongs to stops: the session ends before its next command.
+pub type Stopping = watch::Receiver<bool>;
 
 /// What bytes go through.
 enum Stream {
@@ -121,18 +125,19 @@ pub struct Connection {
     said_from: usize,
     peer: SocketAddr,
     local: SocketAddr,
+    stopping: Stopping,
 }
 
 impl Connection {
     /// Takes an accepted stream over.
-    pub fn new(stream: TcpStream) -> io::Result<Connection> {
+    pub fn new(stream: TcpStream, stopping: Stopping) -> io::Result<Connection> {
         // Without this a short answer waits for the acknowledgement of the one before.
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let stream = Stream::Plain(stream);
         let (buffer, answer) = (Vec::new(), Vec::new());
         let (deflate, said) = (None, None);
-        Ok(Connection { stream, deflate, buffer, used: 0, answer, said, said_from: 0, peer, local })
+        Ok(Connection { stream, deflate, buffer, used: 0, answer, said, said_from: 0, peer, local, stopping })
     }
 
     /// The client's address.
@@ -153,6 +158,11 @@ impl Connection {
     /// The address of ours that the client connected to.
     pub fn local_ip(&self) -> IpAddr {
         self.local.ip().to_canonical()
+    }
+
+    /// When to end.
+    pub fn stopping(&self) -> Stopping {
+        self.stopping.clone()
     }
 
     /// Is everything that is said here encrypted?
@@ -385,7 +395,8 @@ mod tests {
     async fn what_was_said_is_kept_for_the_log() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut connection = Connection::new(listener.accept().await.unwrap().0).unwrap();
+        let mut connection =
+            Connection::new(listener.accept().await.unwrap().0, watch::channel(false).1).unwrap();
         connection.answer("before\r\n");
         assert!(connection.take_said(true).is_empty(), "nobody wanted to know");
         connection.answer("one\r\n");

@@ -18,7 +18,6 @@ use crate::transport::Transport;
 use gate::Gate;
 use layout::name::SpoolId;
 use std::sync::Arc;
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// The parts of a running server.
@@ -41,7 +40,6 @@ pub struct Server {
     pub sender_lists: SenderLists,
     /// How much accounts send.
     pub senders: Arc<Senders>,
-    stopping: watch::Sender<bool>,
 }
 
 impl Server {
@@ -55,8 +53,7 @@ impl Server {
         tls: TlsAcceptor,
     ) -> Server {
         let (gate, sender_lists, senders) = (Arc::default(), SenderLists::default(), Arc::default());
-        let stopping = watch::Sender::new(false);
-        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, senders, stopping }
+        Server { live, hub, accounts, log, transport, tls, gate, sender_lists, senders }
     }
 
     /// The id of a POP3 or IMAP connection in its log lines, from the same numbers as those of messages. A spool that cannot be
@@ -64,15 +61,5 @@ impl Server {
     pub fn connection_id(&self) -> SpoolId {
         let id = tokio::task::block_in_place(|| self.transport.connection_id());
         id.map_or(SpoolId(0), |id| id.id())
-    }
-
-    /// Becomes true when the server stops: sessions end at the next command.
-    pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
-    }
-
-    /// Tells all sessions to end.
-    pub fn stop(&self) {
-        self.stopping.send_replace(true);
     }
 }

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// The password of every user of [`write_tree`].
 pub const PASSWORD: &str = "secret";
@@ -54,6 +55,7 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     let hub = Hub::new(root.shared_disk());
     let accounts = Accounts::new(live.clone()).unwrap();
     let transport = Transport::start(&live, &hub, &log, Options::default()).unwrap();
+    tokio::spawn(transport.queue(std::future::pending()));
     let tls = crate::serve::tls::start(&live, |_| {}).unwrap();
     Arc::new(Server::new(live, hub, accounts, log, transport, tls))
 }
@@ -63,12 +65,24 @@ pub async fn listen<F>(server: &Arc<Server>, session: fn(Arc<Server>, Connection
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    listen_until(server, session, &Arc::new(watch::Sender::new(false))).await
+}
+
+/// The same; sessions end when `stop` becomes true.
+pub async fn listen_until<F>(
+    server: &Arc<Server>,
+    session: fn(Arc<Server>, Connection) -> F,
+    stop: &Arc<watch::Sender<bool>>,
+) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = server.clone();
+    let (server, stop) = (server.clone(), stop.clone());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(session(server.clone(), Connection::new(stream).unwrap()));
+            tokio::spawn(session(server.clone(), Connection::new(stream, stop.subscribe()).unwrap()));
         }
     });
     address

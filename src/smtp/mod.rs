@@ -114,7 +114,7 @@ fn greeting(config: &Config, local: std::net::IpAddr) -> String {
 impl Session {
     /// Answers with the reason if the session ended otherwise than by the client's goodbye.
     async fn run(&mut self, connection: &mut Connection) -> Option<&'static str> {
-        let mut stopping = self.server.stopping();
+        let mut stopping = connection.stopping();
         loop {
             self.log_replies(connection);
             if connection.waiting().is_empty() && connection.flush().await.is_err() {

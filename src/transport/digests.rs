@@ -39,7 +39,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// How often lists are looked at for digests that are due.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Sends digests until the server stops.
+/// Sends digests until it is dropped.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -84,8 +84,7 @@ impl Inner {
         let mut count = 0;
         for item in items.into_iter().take(READ_MAX).filter(is_for) {
             count += 1;
-            // Without a queue in this process nobody listens.
-            let _ = self.new_items.send(item.name);
+            self.tell_queue(item.name);
         }
         Ok(match (all, count) {
             (false, _) => Asked::Some,

@@ -112,8 +112,7 @@ impl Inner {
         }
         self.spooler.removed().wait()?;
         for name in published {
-            // Without a queue in this process nobody listens; another one finds the item.
-            let _ = self.new_items.send(name);
+            self.tell_queue(name);
         }
         Ok(())
     }

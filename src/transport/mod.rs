@@ -34,6 +34,7 @@ use crate::mailbox::Hub;
 use crate::rules::Rules;
 use crate::transport::trace::Origin;
 use accept::Refused;
+use arc_swap::ArcSwapOption;
 use deliver::{key, mailbox_address, token};
 use incoming::Incoming;
 use layout::list::change::Changes;
@@ -56,10 +57,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Routing and delivery.
 pub struct Transport {
     inner: Arc<Inner>,
+    look_every: Duration,
 }
 
 /// What deliveries and the queue share.
@@ -82,14 +85,12 @@ struct Inner {
     remote: Remote,
     /// How long the program of an alias may run.
     program_time_max: Duration,
-    /// Tells the queue of items to try now.
-    new_items: mpsc::UnboundedSender<ItemName>,
+    /// Tells the queue of items to try now, while it runs in this process.
+    new_items: ArcSwapOption<mpsc::UnboundedSender<ItemName>>,
 }
 
 /// What the administrator said of sending, beyond the registry.
 pub struct Options {
-    /// Does this process also try what waits in the spool?
-    pub with_queue: bool,
     /// Fixed routes; those of the registry come behind them.
     pub routes: Vec<Route>,
     /// The name servers.
@@ -107,7 +108,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            with_queue: true,
             routes: Vec::new(),
             resolver: Resolver::new(None),
             timeouts: Timeouts::default(),
@@ -164,9 +164,8 @@ impl Transport {
         let root = live.now().root().clone();
         let store = Store::new(&root)?;
         let ids = IdSource::new(root.shared_disk(), store.dir());
-        let Options { with_queue, routes, resolver, timeouts, look_every, port, program_time_max } = options;
+        let Options { routes, resolver, timeouts, look_every, port, program_time_max } = options;
         let remote = Remote::new(resolver, routes, timeouts, port)?;
-        let (new_items, incoming) = mpsc::unbounded_channel();
         let (live, hub, log) = (live.clone(), hub.clone(), log.clone());
         let spooler = Spooler::start(&root, store.clone());
         let inner = Arc::new(Inner {
@@ -183,13 +182,27 @@ impl Transport {
             requests: etrn::Requests::default(),
             remote,
             program_time_max,
-            new_items,
+            new_items: ArcSwapOption::empty(),
         });
-        if with_queue {
-            tokio::spawn(digests::run(inner.clone()));
-            tokio::spawn(queue::run(inner.clone(), incoming, look_every));
+        Ok(Transport { inner, look_every })
+    }
+
+    /// Works on what waits in the spool until `stop`; then deliveries under way are finished. Not twice at the same time.
+    pub fn queue<S>(&self, stop: S) -> impl Future<Output = ()> + Send + 'static + use<S>
+    where
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let (inner, look_every) = (self.inner.clone(), self.look_every);
+        async move {
+            let (new_items, incoming) = mpsc::unbounded_channel();
+            inner.new_items.store(Some(Arc::new(new_items)));
+            let mut digests = JoinSet::new();
+            digests.spawn(digests::run(inner.clone()));
+            queue::run(inner.clone(), incoming, look_every, stop).await;
+            inner.new_items.store(None);
+            digests.abort_all();
+            while digests.join_next().await.is_some() {}
         }
-        Ok(Transport { inner })
     }
 
     /// A line of the receiving service.
@@ -295,8 +308,14 @@ impl Inner {
     fn committed(&self, name: ItemName) {
         let queue = self.store.path(Role::Queued, &name).full();
         self.log(&self.live.now(), Tag::Smtp, name.id(), None, &Event::Queued { queue: &queue });
-        // Without a queue in this process nobody listens; another one finds the item.
-        let _ = self.new_items.send(name);
+        self.tell_queue(name);
+    }
+
+    /// Has an item tried now. Without a queue in this process nobody listens; the next one, or another process, finds the item.
+    fn tell_queue(&self, name: ItemName) {
+        if let Some(queue) = &*self.new_items.load() {
+            let _ = queue.send(name);
+        }
     }
 
     /// With Verbose Logging, why the queue does what it does.

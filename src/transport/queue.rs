@@ -114,8 +114,14 @@ struct Queue {
     looks: u32,
 }
 
-/// Works until the server stops.
-pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<ItemName>, look_every: Duration) {
+/// Works until `stop`, and then finishes what is under way.
+pub(super) async fn run(
+    inner: Arc<Inner>,
+    mut new_items: UnboundedReceiver<ItemName>,
+    look_every: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = std::pin::pin!(stop);
     let mut queue = Queue {
         inner,
         known: HashMap::new(),
@@ -129,6 +135,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            () = &mut stop => break,
             Some(name) = new_items.recv() => queue.add(name),
             Some(done) = queue.workers.join_next() => queue.rest(done),
             _ = tick.tick() => {
@@ -140,6 +147,9 @@ pub(super) async fn run(inner: Arc<Inner>, mut new_items: UnboundedReceiver<Item
             }
         }
         queue.start_workers();
+    }
+    while let Some(done) = queue.workers.join_next().await {
+        queue.rest(done);
     }
 }
 

@@ -64,7 +64,7 @@ impl Server {
         let text = REGISTRY.replacen("[Global]\n", &format!("[Global]\n{global}"), 1);
         std::fs::write(dir.path().join("registry.ini"), text).unwrap();
         let root = Root::new(Arc::new(RealDisk::new()), dir.path());
-        let started = Server::on(&root, &root, Options { with_queue: false, ..Options::default() });
+        let started = Server::on(&root, &root, Options::default());
         Server { _dir: Some(dir), ..started }
     }
 

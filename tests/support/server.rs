@@ -182,10 +182,16 @@ impl Server {
         self.end_by("KILL")
     }
 
+    /// Sends a signal.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let line = format!("kill -{name} {}", self.child.id());
+        assert!(std::process::Command::new("sh").args(["-c", &line]).status().unwrap().success());
+    }
+
     #[track_caller]
     fn end_by(mut self, signal: &str) -> (ExitStatus, Ports) {
-        let line = format!("kill -{signal} {}", self.child.id());
-        assert!(std::process::Command::new("sh").args(["-c", &line]).status().unwrap().success());
+        self.signal(signal);
         let status = wait_for("the server to end", STOP_LIMIT, || self.child.try_wait().unwrap());
         let offset = self.ports.offset;
         let kept = self.ports._kept.try_clone().unwrap();

@@ -95,6 +95,11 @@ impl Smtp {
         assert_eq!(reply.code, 250, "{recipients:?} refused: {}", reply.text);
     }
 
+    /// Has the server broken off, without a word?
+    pub fn is_closed(&mut self) -> bool {
+        self.wire.is_closed()
+    }
+
     /// Ends the session.
     #[track_caller]
     pub fn quit(mut self) {

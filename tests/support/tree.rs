@@ -104,7 +104,7 @@ fn walkdir(dir: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(walkdir(&path));
-        } else {
+        } else if path.is_file() {
             found.push(path);
         }
     }

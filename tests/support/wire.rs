@@ -64,6 +64,15 @@ impl Wire {
         Some(line)
     }
 
+    /// Waits for the end of the connection; a reset is one too. Not if anything comes before it.
+    pub fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        match self.reader.read(&mut byte) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
     /// Reads one line of text.
     #[track_caller]
     pub fn line(&mut self) -> String {

@@ -18,6 +18,7 @@ use crate::path::TreePath;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 
 /// What `stat` knows of a file; two equal stamps mean that nobody changed it, within the clock's grain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,16 +183,31 @@ pub fn read_exact_at(handle: &dyn Handle, mut buffer: &mut [u8], mut offset: u64
 /// A file's content as private memory, mapped copy-on-write or read.
 pub enum Private {
     /// Mapped: pages are shared with the page cache until they are changed.
-    Mapped(memmap2::MmapMut),
+    Mapped {
+        /// Ours, with our changes.
+        own: memmap2::MmapMut,
+        /// The file as it was and stays, mapped a second time.
+        file: Arc<memmap2::Mmap>,
+    },
     /// Read into memory.
     Owned(Vec<u8>),
+}
+
+impl Private {
+    /// The file as it was and stays, whatever is changed here; `None` if that would have to be copied.
+    pub fn unchanged(&self) -> Option<Arc<memmap2::Mmap>> {
+        match self {
+            Private::Mapped { file, .. } => Some(file.clone()),
+            Private::Owned(_) => None,
+        }
+    }
 }
 
 impl std::ops::Deref for Private {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
-            Private::Mapped(map) => map,
+            Private::Mapped { own, .. } => own,
             Private::Owned(bytes) => bytes,
         }
     }
@@ -200,7 +216,7 @@ impl std::ops::Deref for Private {
 impl std::ops::DerefMut for Private {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
-            Private::Mapped(map) => map,
+            Private::Mapped { own, .. } => own,
             Private::Owned(bytes) => bytes,
         }
     }

@@ -244,10 +244,10 @@ fn sync_file_system(fd: impl AsFd) -> io::Result<bool> {
 
 #[allow(unsafe_code)]
 fn map_private(file: &File) -> io::Result<Private> {
-    // SAFETY: a copy-on-write mapping of a file that this product only ever replaces by rename and never shortens or
-    // changes in place (see `Disk::map`), on a local file system: its pages stay valid as long as the mapping lives.
-    let map = unsafe { memmap2::MmapOptions::new().map_copy(file)? };
-    Ok(Private::Mapped(map))
+    // SAFETY: mappings, one copy-on-write and one read-only, of a file that this product only ever replaces by rename and never shortens
+    // or changes in place (see `Disk::map`), on a local file system: their pages stay valid as long as the mappings live.
+    let (own, file) = unsafe { (memmap2::MmapOptions::new().map_copy(file)?, memmap2::Mmap::map(file)?) };
+    Ok(Private::Mapped { own, file: Arc::new(file) })
 }
 
 struct RealHandle(File);

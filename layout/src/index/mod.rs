@@ -14,3 +14,5 @@ pub mod journal;
 pub mod reconcile;
 pub mod removals;
 pub mod snapshot;
+pub mod totals;
+pub mod uids;

@@ -1,7 +1,7 @@
 //! The snapshot, `<name>.rsx`: one [`Record`] a message, in the order of the file.
 //!
 //! ```text
-//! 0     header, 256 bytes (Header below, the rest zero)
+//! 0     header, 256 bytes (Header below, [`super::totals`], the rest zero)
 //! 256   records, 64 bytes each
 //! ...   keyword names, each with a byte of length in front
 //! ...   delivery tokens, 20 bytes each: spool id u64, recipient u64, Unix time u32
@@ -16,10 +16,12 @@
 
 use super::journal::{Seen, Token};
 use super::removals::Removals;
+use super::totals::{Stored, Totals, is_unseen};
 use crate::disk::{Private, Stamp};
 use crate::limits::{KEYWORDS_MAX, MESSAGES_MAX};
-use crate::mbx::record::Record;
+use crate::mbx::record::{Record, flag};
 use crate::mbx::separator::Dialect;
+use std::sync::Arc;
 use zerocopy::byteorder::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -27,6 +29,8 @@ const MAGIC: [u8; 8] = *b"RSX1\r\n\x1a\n";
 const HEADER: usize = 256;
 const RECORD: usize = size_of::<Record>();
 const TOKEN: usize = 20;
+/// Where the totals stand.
+const TOTALS: usize = size_of::<Header>();
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -103,17 +107,48 @@ pub struct Records {
     base: Option<Private>,
     base_count: usize,
     tail: Vec<Record>,
+    totals: Totals,
+}
+
+/// The records of a snapshot as they are in the file.
+#[derive(Clone)]
+pub struct Base {
+    bytes: Arc<memmap2::Mmap>,
+    count: usize,
+}
+
+impl Base {
+    /// All of them.
+    pub fn records(&self) -> &[Record] {
+        records_in(&self.bytes, self.count)
+    }
+}
+
+fn records_in(bytes: &[u8], count: usize) -> &[Record] {
+    let bytes = bytes.get(HEADER..HEADER + count * RECORD);
+    bytes.and_then(|bytes| <[Record]>::ref_from_bytes(bytes).ok()).unwrap_or_default()
 }
 
 impl Records {
     /// Records in memory.
     pub fn from_vec(tail: Vec<Record>) -> Records {
-        Records { base: None, base_count: 0, tail }
+        let totals = Totals::of(tail.iter());
+        Records { base: None, base_count: 0, tail, totals }
     }
 
     fn base(&self) -> &[Record] {
-        let bytes = self.base.as_deref().and_then(|base| base.get(HEADER..HEADER + self.base_count * RECORD));
-        bytes.and_then(|bytes| <[Record]>::ref_from_bytes(bytes).ok()).unwrap_or_default()
+        self.base.as_deref().map_or(&[], |base| records_in(base, self.base_count))
+    }
+
+    /// The records of the snapshot without the changes that were made since, and those that came later; `None` without a snapshot that is mapped.
+    pub fn unchanged(&self) -> Option<(Base, &[Record])> {
+        let bytes = self.base.as_ref()?.unchanged()?;
+        Some((Base { bytes, count: self.base_count }, &self.tail))
+    }
+
+    /// What is known of all of them together.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// How many there are, removed ones included.
@@ -134,14 +169,26 @@ impl Records {
         }
     }
 
-    /// The record at `index`, for changing.
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut Record> {
-        if let Some(index) = index.checked_sub(self.base_count) {
-            return self.tail.get_mut(index);
-        }
-        let begin = HEADER + index * RECORD;
-        let bytes = self.base.as_deref_mut()?.get_mut(begin..begin + RECORD)?;
-        Record::mut_from_bytes(bytes).ok()
+    /// Changes the record at `index`, if there is one and `wanted` holds for it. Says whether that was so.
+    pub fn change(
+        &mut self,
+        index: usize,
+        wanted: impl FnOnce(&Record) -> bool,
+        change: impl FnOnce(&mut Record),
+    ) -> bool {
+        let record = match index.checked_sub(self.base_count) {
+            Some(index) => self.tail.get_mut(index),
+            None => {
+                let begin = HEADER + index * RECORD;
+                let bytes = self.base.as_deref_mut().and_then(|base| base.get_mut(begin..begin + RECORD));
+                bytes.and_then(|bytes| Record::mut_from_bytes(bytes).ok())
+            }
+        };
+        let Some(record) = record.filter(|record| wanted(record)) else { return false };
+        self.totals.take(record);
+        change(record);
+        self.totals.add(index, record);
+        true
     }
 
     /// All records in order.
@@ -149,8 +196,25 @@ impl Records {
         self.base().iter().chain(self.tail.iter())
     }
 
+    /// Those of messages that clients see.
+    pub fn live(&self) -> impl DoubleEndedIterator<Item = &Record> + Clone {
+        self.iter().filter(|record| !record.has(flag::EXPUNGED))
+    }
+
+    /// The index of the first record of a message that clients see and nobody has read.
+    pub fn first_unseen(&mut self) -> Option<usize> {
+        let from = self.totals.unseen_from;
+        let found = match self.totals.unseen {
+            0 => None,
+            _ => self.iter().skip(from).position(is_unseen).map(|more| from + more),
+        };
+        self.totals.unseen_from = found.unwrap_or(self.len());
+        found
+    }
+
     /// Adds one at the end.
     pub fn push(&mut self, record: Record) {
+        self.totals.add(self.len(), &record);
         self.tail.push(record);
     }
 
@@ -208,7 +272,9 @@ pub fn open(bytes: Private) -> Option<(Meta, Records)> {
         tokens: bytes.get(tokens_at..removals_at)?.chunks_exact(TOKEN).filter_map(read_token).collect(),
         removals,
     };
-    Some((meta, Records { base: Some(bytes), base_count: count, tail: Vec::new() }))
+    let totals = stored_totals(&bytes).and_then(|totals| totals.open(header.header_crc.get(), count));
+    let totals = totals.unwrap_or_else(|| Totals::of(records_in(&bytes, count).iter()));
+    Some((meta, Records { base: Some(bytes), base_count: count, tail: Vec::new(), totals }))
 }
 
 /// The bytes of a snapshot.
@@ -252,8 +318,14 @@ pub fn write(meta: &Meta, records: &Records) -> Vec<u8> {
         header_crc: U32::new(0),
     };
     header.header_crc = U32::new(header_crc(&header));
-    bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+    bytes[..TOTALS].copy_from_slice(header.as_bytes());
+    let totals = records.totals.store(header.header_crc.get());
+    bytes[TOTALS..TOTALS + size_of::<Stored>()].copy_from_slice(totals.as_bytes());
     bytes
+}
+
+fn stored_totals(bytes: &[u8]) -> Option<Stored> {
+    Some(Stored::read_from_prefix(bytes.get(TOTALS..HEADER)?).ok()?.0)
 }
 
 /// Are the records what was written? Opening does not look at each; checking tools do.
@@ -314,8 +386,10 @@ mod tests {
         back.push(Record { uid: U32::new(60), ..*records.get(0).unwrap() });
         assert_eq!([5, 10, 11, 50, 55, 60, 61].map(|uid| back.lower_bound(uid)), [0, 0, 1, 4, 5, 5, 6]);
         assert_eq!((back.find(30), back.find(31), back.find(60)), (Some(2), None, Some(5)));
-        back.get_mut(1).unwrap().set(1 << 30, true);
-        back.get_mut(5).unwrap().set(1 << 30, true);
+        for index in [1, 5, 6] {
+            let changed = back.change(index, |_| true, |record| record.set(1 << 30, true));
+            assert_eq!(changed, index < 6, "{index}");
+        }
         assert!(back.get(1).unwrap().has(1 << 30) && back.get(5).unwrap().has(1 << 30));
         assert_eq!(open(Private::Owned(write(&read, &back))).unwrap().1.len(), 6);
     }
@@ -330,11 +404,43 @@ mod tests {
         for cut in (0..bytes.len()).filter(|cut| *cut != bytes.len() - removals.len()) {
             assert!(open(Private::Owned(bytes[..cut].to_vec())).is_none());
         }
-        for at in 0..size_of::<Header>() {
+        for at in 0..TOTALS + size_of::<Stored>() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            assert!(open(Private::Owned(damaged)).is_none(), "byte {at}");
+            let opened = open(Private::Owned(damaged));
+            assert_eq!(opened.is_some(), at >= TOTALS, "byte {at}");
+            // Damaged totals are counted again.
+            assert!(opened.is_none_or(|(_, opened)| opened.totals() == records.totals()), "byte {at}");
         }
+    }
+
+    #[test]
+    fn changes_keep_the_totals_right() {
+        let record =
+            Record { flags: U32::new(flag::HAS_LETTER), ..Record::read_from_bytes(&[0; 64]).unwrap() };
+        let mut records = Records::from_vec(vec![record; 4]);
+        let counted = |records: &Records| {
+            let totals = *records.totals();
+            assert_eq!(Totals { unseen_from: totals.unseen_from, ..Totals::of(records.iter()) }, totals);
+            [totals.expunged, totals.unseen, totals.letters_due]
+        };
+        assert_eq!((counted(&records), records.first_unseen()), ([0, 4, 0], Some(0)));
+        for (index, bits, on, expected, first) in [
+            (0, flag::SEEN, true, [0, 3, 1], Some(1)),
+            (0, flag::LETTER_READ, true, [0, 3, 0], Some(1)),
+            (1, flag::EXPUNGED, true, [1, 2, 0], Some(2)),
+            (3, flag::SEEN, true, [1, 1, 1], Some(2)),
+            (2, flag::SEEN, true, [1, 0, 2], None),
+            (2, flag::EXPUNGED, true, [2, 0, 1], None),
+            (0, flag::SEEN, false, [2, 1, 2], Some(0)),
+        ] {
+            assert!(records.change(index, |_| true, |record| record.set(bits, on)));
+            assert_eq!((counted(&records), records.first_unseen()), (expected, first), "{index} {bits} {on}");
+        }
+        records.push(record);
+        assert_eq!(counted(&records), [2, 2, 2]);
+        let (_, opened) = open(Private::Owned(write(&Meta::default(), &records))).unwrap();
+        assert_eq!(opened.totals(), records.totals());
     }
 
     proptest! {

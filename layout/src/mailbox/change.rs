@@ -7,7 +7,7 @@
 //! # Failure
 //! A change that cannot be written down is not made.
 
-use super::{Mailbox, MailboxError, letter_is_due};
+use super::{Mailbox, MailboxError};
 use crate::disk::{Handle, Open};
 use crate::index::journal::{Entry, Range, Seen};
 use crate::lock;
@@ -153,14 +153,13 @@ impl Mailbox {
 
     /// Is there anything for [`Mailbox::flush`] to do?
     pub fn needs_flush(&self) -> bool {
-        self.journal_unsynced || self.letters_due
+        self.journal_unsynced || self.records.totals().letters_due > 0
     }
 
     /// Makes flag changes durable and writes the letters of `Status` lines.
     pub fn flush(&mut self, patience: Duration) -> Result<(), MailboxError> {
         let Some(held) = self.lock_for_change(patience)? else {
             self.journal_unsynced = false;
-            self.letters_due = false;
             return Ok(());
         };
         if self.journal_unsynced {
@@ -168,7 +167,7 @@ impl Mailbox {
             self.names_unsynced |= made;
             self.sync_journal(&*journal)?;
         }
-        if self.letters_due {
+        if self.records.totals().letters_due > 0 {
             self.write_letters(&*held)?;
         }
         Ok(())
@@ -177,7 +176,7 @@ impl Mailbox {
     /// Replaces one letter in the `Status` line of each message whose mark changed (RFC-less: `U` unread, `R` read, as IMail has them).
     fn write_letters(&mut self, file: &dyn Handle) -> Result<(), MailboxError> {
         self.set_aside()?;
-        let due: Vec<Record> = self.records.iter().filter(|record| letter_is_due(record)).copied().collect();
+        let due: Vec<Record> = self.records.iter().filter(|record| record.letter_is_due()).copied().collect();
         let mut done: Vec<Range> = Vec::new();
         for record in &due {
             if !write_letter(file, record, record.has(flag::SEEN))? {
@@ -195,7 +194,6 @@ impl Mailbox {
         file.sync()?;
         let seen = Seen { stamp: file.stamp()?, taken: self.disk.now() };
         self.write(&Entry::Letters(seen, done))?;
-        self.letters_due = false;
         self.checkpoint_if_due(false)
     }
 }

@@ -52,14 +52,15 @@ enum Way {
 
 impl Mailbox {
     fn removal(&self, when: When) -> Way {
-        if self.expunged == 0 {
+        let expunged = self.records.totals().expunged;
+        if expunged == 0 {
             return Way::Stay;
         }
         let size = self.meta.end;
         let removed: u64 =
             self.records.iter().filter(|r| r.has(flag::EXPUNGED)).map(|r| u64::from(r.stored.get())).sum();
         let first = self.records.iter().position(|r| r.has(flag::EXPUNGED)).unwrap_or(0);
-        let only_last = self.records.len() - first == self.expunged;
+        let only_last = self.records.len() - first == expunged;
         let worth_it = match when {
             When::Due => removed >= REMOVED_BYTES_MAX.max(size / 5),
             When::Idle => removed >= REMOVED_BYTES_MAX.max(size / 5) || removed >= size / 100,
@@ -85,7 +86,7 @@ impl Mailbox {
     /// Takes all removed bytes out, before an export.
     pub fn tidy(&mut self, patience: Duration) -> Result<(), MailboxError> {
         self.flush(patience)?;
-        if self.expunged > 0 {
+        if self.records.totals().expunged > 0 {
             let held = crate::lock::acquire(&*self.disk.clone(), &self.file, Open::Change, patience)?;
             self.refresh_locked(&*held)?;
             self.compact(&*held)?;
@@ -231,7 +232,6 @@ impl Mailbox {
     }
 
     fn take_over(&mut self, records: Vec<Record>, end: u64, seen: Seen) -> Result<(), MailboxError> {
-        self.expunged = records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
         self.records = Records::from_vec(records);
         self.meta.end = end;
         self.meta.seen = seen;

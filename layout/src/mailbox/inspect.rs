@@ -7,7 +7,8 @@ use super::{Mailbox, MailboxError, optional};
 use crate::disk::{Disk, Handle, Open};
 use crate::index::identity::Identity;
 use crate::index::snapshot;
-use crate::mbx::record::{Record, flag};
+use crate::index::totals::Totals;
+use crate::mbx::record::Record;
 use crate::mbx::scan::{self, Scan};
 use crate::path::TreePath;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ fn look(disk: &Arc<dyn Disk>, file: &TreePath) -> Result<Look, MailboxError> {
         return Err(MailboxError::Changed);
     };
     let index = compare(&mut mailbox, &*handle, &scan)?;
-    let pending_removals = if index == IndexState::Current { mailbox.expunged } else { 0 };
+    let pending_removals = if index == IndexState::Current { mailbox.records.totals().expunged } else { 0 };
     let inspection = Inspection {
         messages: scan.messages.len() - pending_removals.min(scan.messages.len()),
         bytes: before.size,
@@ -117,7 +118,12 @@ fn compare(mailbox: &mut Mailbox, handle: &dyn Handle, scan: &Scan) -> Result<In
     if uids.first() == Some(&0) || !uids.is_sorted_by(|a, b| a < b) {
         return Ok(IndexState::Damaged("its UIDs do not ascend"));
     }
-    mailbox.expunged = mailbox.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
+    let (told, counted) = (*mailbox.records.totals(), Totals::of(mailbox.records.iter()));
+    if (Totals { unseen_from: counted.unseen_from, ..told }) != counted
+        || told.unseen_from > counted.unseen_from
+    {
+        return Ok(IndexState::Damaged("its counts are wrong"));
+    }
     Ok(IndexState::Current)
 }
 

@@ -43,6 +43,7 @@ use crate::index::journal::{self, Entry, Range, Seen, Token};
 use crate::index::reconcile::{self, Reconciled};
 use crate::index::removals::Removals;
 use crate::index::snapshot::{self, Meta, Records};
+use crate::index::uids::Uids;
 use crate::limits::JOURNAL_MAX;
 use crate::lock::{self, LockError};
 use crate::mbx::record::{Record, flag};
@@ -115,13 +116,12 @@ pub struct Mailbox {
     identity: Option<Identity>,
     meta: Meta,
     records: Records,
-    expunged: usize,
     /// An `Append` frame that neither `Done` nor `Abort` followed.
     pending: Option<Entry>,
     /// Where the journal's whole frames end, and its inode; `None` if there is no journal yet.
     journal: Option<(u64, u64)>,
     tokens: VecDeque<(Token, u32)>,
-    visible: Option<Arc<Vec<u32>>>,
+    visible: Option<Arc<Uids>>,
     reader: Option<(u64, Arc<dyn Handle>)>,
     loaded: bool,
     suspect: bool,
@@ -130,7 +130,6 @@ pub struct Mailbox {
     journal_unsynced: bool,
     /// A name in the directory was changed, by us or by whoever wrote the journal before us, and may not be durable yet.
     names_unsynced: bool,
-    letters_due: bool,
     set_aside: bool,
     /// How often the whole file was scanned, because somebody else changed it.
     scans: u64,
@@ -157,7 +156,6 @@ impl Mailbox {
             identity: None,
             meta: Meta::default(),
             records: Records::default(),
-            expunged: 0,
             pending: None,
             journal: None,
             tokens: VecDeque::new(),
@@ -168,7 +166,6 @@ impl Mailbox {
             incomplete: false,
             journal_unsynced: false,
             names_unsynced: false,
-            letters_due: false,
             set_aside: false,
             scans: 0,
             marked: 0,
@@ -229,17 +226,28 @@ impl Mailbox {
     }
 
     /// The UIDs of all messages that clients see, ascending.
-    pub fn uids(&mut self) -> Arc<Vec<u32>> {
+    pub fn uids(&mut self) -> Arc<Uids> {
         let records = &self.records;
-        let visible = self.visible.get_or_insert_with(|| {
-            Arc::new(records.iter().filter(|r| !r.has(flag::EXPUNGED)).map(|r| r.uid.get()).collect())
-        });
-        visible.clone()
+        self.visible.get_or_insert_with(|| Arc::new(Uids::of(records))).clone()
+    }
+
+    /// How many messages that clients see nobody has read.
+    pub fn unseen(&self) -> usize {
+        self.records.totals().unseen
+    }
+
+    /// The first of them, as an index into [`Mailbox::uids`].
+    pub fn first_unseen(&mut self) -> Option<usize> {
+        let index = self.records.first_unseen()?;
+        match self.records.totals().expunged {
+            0 => Some(index),
+            _ => Some(self.records.iter().take(index).filter(|record| !record.has(flag::EXPUNGED)).count()),
+        }
     }
 
     /// The messages that clients see.
     pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Record> + Clone {
-        self.records.iter().filter(|record| !record.has(flag::EXPUNGED))
+        self.records.live()
     }
 
     /// A message by its UID.
@@ -358,7 +366,6 @@ impl Mailbox {
         self.meta.seen = Seen::default();
         self.meta.end = 0;
         self.records = Records::default();
-        self.expunged = 0;
         self.pending = None;
         self.visible = None;
         self.reader = None;
@@ -408,12 +415,10 @@ impl Mailbox {
         self.names_unsynced = true;
         self.pending = None;
         self.visible = None;
-        self.expunged = self.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
         self.suspect |= !known;
         self.incomplete = !known && self.identity.is_some_and(|identity| identity.floor > 0);
         entries.into_iter().for_each(|entry| self.apply(entry));
         self.marked = self.meta.modseq;
-        self.letters_due = self.records.iter().any(letter_is_due);
         self.loaded = true;
         Ok(())
     }
@@ -531,8 +536,6 @@ impl Mailbox {
         self.meta.dialect = found.dialect;
         self.meta.end = found.end;
         self.meta.seen = seen;
-        self.expunged = self.records.iter().filter(|record| record.has(flag::EXPUNGED)).count();
-        self.letters_due = self.records.iter().any(letter_is_due);
         self.visible = None;
         self.reader = None;
         self.suspect = false;
@@ -713,15 +716,12 @@ impl Mailbox {
             Entry::Flags { modseq, set, clear, set_keywords, clear_keywords, uids } => {
                 self.meta.modseq = self.meta.modseq.max(modseq);
                 self.marked = self.meta.modseq;
-                let mut due = false;
                 self.each(&uids, |record| {
                     record.flags =
                         U32::new(record.flags.get() & !(clear & flag::CLIENT) | set & flag::CLIENT);
                     record.keywords = U32::new(record.keywords.get() & !clear_keywords | set_keywords);
                     record.modseq = U64::new(modseq);
-                    due |= letter_is_due(record);
                 });
-                self.letters_due |= due;
             }
             Entry::Letters(seen, uids) => {
                 self.each(&uids, |record| record.set(flag::LETTER_READ, record.has(flag::SEEN)));
@@ -730,14 +730,11 @@ impl Mailbox {
             Entry::Keyword(name) => self.meta.keywords.push(name),
             Entry::Expunge { modseq, uids } => {
                 self.meta.modseq = self.meta.modseq.max(modseq);
-                let mut count = 0;
                 self.meta.removals.note(modseq, &uids);
                 self.each(&uids, |record| {
-                    count += usize::from(!record.has(flag::EXPUNGED));
                     record.set(flag::EXPUNGED, true);
                     record.modseq = U64::new(modseq);
                 });
-                self.expunged += count;
                 self.visible = None;
             }
             Entry::Recent(mark) => self.meta.recent = self.meta.recent.max(mark),
@@ -763,10 +760,7 @@ impl Mailbox {
     fn each(&mut self, uids: &[Range], mut change: impl FnMut(&mut Record)) {
         for (first, last) in uids {
             let mut index = self.records.lower_bound(*first);
-            while let Some(record) = self.records.get_mut(index)
-                && record.uid.get() <= *last
-            {
-                change(record);
+            while self.records.change(index, |record| record.uid.get() <= *last, &mut change) {
                 index += 1;
             }
         }
@@ -776,12 +770,6 @@ impl Mailbox {
 /// The content of `user.lck`.
 fn last_given(text: &[u8]) -> u32 {
     std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-fn letter_is_due(record: &Record) -> bool {
-    record.has(flag::HAS_LETTER)
-        && record.has(flag::SEEN) != record.has(flag::LETTER_READ)
-        && !record.has(flag::EXPUNGED)
 }
 
 /// A file that need not be there.

@@ -88,6 +88,13 @@ impl Record {
         self.flags = U32::new(if on { flags | bits } else { flags & !bits });
     }
 
+    /// Does the letter of the `Status` line say something else than the flag? Then it waits to be written.
+    pub fn letter_is_due(&self) -> bool {
+        self.has(flag::HAS_LETTER)
+            && self.has(flag::SEEN) != self.has(flag::LETTER_READ)
+            && !self.has(flag::EXPUNGED)
+    }
+
     /// When the message was stored here, Unix seconds (RFC 8514). Of a delivered one that is its date. Of one that a client stored, whose
     /// date may be older, it is known to two hours.
     pub fn saved(&self) -> u32 {

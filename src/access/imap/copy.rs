@@ -8,7 +8,7 @@
 
 use super::command::{Numbering, WireMailbox};
 use super::outcome::{Done, Failed, Outcome, done};
-use super::reading::{Part, SLICE, Slice};
+use super::reading::{LARGE, Part, Room, SLICE, Slice};
 use super::sequence::{SequenceSet, write_in_order};
 use super::session::Session;
 use crate::mailbox::Open;
@@ -23,17 +23,25 @@ use std::io::Write as _;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// The most bytes of messages that are in memory for a copy.
+/// The most bytes of messages that are in memory for a copy; one that is larger is there alone.
 const UNDER_WAY_MAX: u64 = 32 << 20;
 
 /// UIDs in the source and in the target, one for each message.
 type Copied = Vec<(u32, u32)>;
 
+/// A message on its way.
+struct UnderWay {
+    uid: u32,
+    length: u64,
+    _room: Option<Room>,
+    answer: oneshot::Receiver<commit::Outcome>,
+}
+
 /// Messages on their way into a mailbox.
 struct Transfer<'a> {
     session: &'a Session,
     target: &'a Arc<Open>,
-    under_way: VecDeque<(u32, u64, oneshot::Receiver<commit::Outcome>)>,
+    under_way: VecDeque<UnderWay>,
     bytes: u64,
     copied: Copied,
 }
@@ -43,21 +51,26 @@ impl<'a> Transfer<'a> {
         Transfer { session, target, under_way: VecDeque::new(), bytes: 0, copied: Vec::new() }
     }
 
-    fn submit(&mut self, uid: u32, message: NewMessage) -> Result<(), Failed> {
-        let length = message.source.len();
-        while self.bytes + length > UNDER_WAY_MAX && !self.under_way.is_empty() {
+    /// Waits until a message of this length may be read. Before a large one all others must have gone: who waits for room may hold none.
+    fn make_way(&mut self, length: u64) -> Result<(), Failed> {
+        let most = if length >= LARGE { 0 } else { UNDER_WAY_MAX };
+        while self.bytes + length > most && !self.under_way.is_empty() {
             self.wait()?;
         }
+        Ok(())
+    }
+
+    fn submit(&mut self, uid: u32, message: NewMessage, room: Option<Room>) {
+        let length = message.source.len();
         let size_max = self.session.mailbox_size_max();
         let answer = self.session.server.hub.append(self.target.clone(), message, None, size_max);
         self.bytes += length;
-        self.under_way.push_back((uid, length, answer));
-        Ok(())
+        self.under_way.push_back(UnderWay { uid, length, _room: room, answer });
     }
 
     /// Waits for the first of the messages under way.
     fn wait(&mut self) -> Result<(), Failed> {
-        let Some((uid, length, answer)) = self.under_way.pop_front() else { return Ok(()) };
+        let Some(UnderWay { uid, length, _room, answer }) = self.under_way.pop_front() else { return Ok(()) };
         self.bytes -= length;
         match answer.blocking_recv() {
             Ok(Ok(Appended::Stored(new))) => {
@@ -202,13 +215,17 @@ fn submit_all(
         let slice = Slice::take(source, uids);
         for (uid, record) in uids.iter().zip(&slice.records) {
             let read = match record {
-                Some(record) => slice.read(source, record, Part::Whole)?,
+                Some(record) => {
+                    transfer.make_way(record.content_len())?;
+                    slice.read(source, record, Part::Whole)?
+                }
                 None => None,
             };
             match read {
-                Some((record, bytes)) => {
-                    let flags = view.map_or(record.flags.get(), |view| view.flags(&record));
-                    transfer.submit(*uid, copy_of(&record, flags, bytes, &keywords))?;
+                Some(read) => {
+                    let flags = view.map_or(read.record.flags.get(), |view| view.flags(&read.record));
+                    let message = copy_of(&read.record, flags, read.bytes, &keywords);
+                    transfer.submit(*uid, message, read.room);
                 }
                 None if numbering == Numbering::Uid => {}
                 None => return Err(Failed::expunged()),

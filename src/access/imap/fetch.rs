@@ -8,7 +8,7 @@
 
 use super::command::{FetchItem, Numbering};
 use super::outcome::{Failed, Outcome, done};
-use super::reading::{Part, SLICE, Slice};
+use super::reading::{LARGE, Part, SLICE, Slice};
 use super::reply;
 use super::select::{possible, vanished, write_vanished};
 use super::sequence::SequenceSet;
@@ -22,6 +22,7 @@ use crate::message::structure::Structure;
 use crate::message::{date, envelope};
 use crate::session::connection::{Blocking, Connection};
 use chrono::TimeZone as _;
+use layout::index::uids::Uids;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Content, FlagChange, MailboxError};
 use layout::mbx::record::{Record, flag};
@@ -31,8 +32,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::task::block_in_place;
 
-/// Messages of at least so many bytes are not read into memory whole if that can be avoided.
-const LARGE: u64 = 1 << 20;
 /// How much of the answer is made before it is sent.
 const STEP: usize = 256 << 10;
 
@@ -108,7 +107,7 @@ struct Work {
     plan: Plan,
     /// Indices into `uids`.
     ranges: Vec<Range<usize>>,
-    uids: Arc<Vec<u32>>,
+    uids: Arc<Uids>,
 }
 
 /// What a step of a FETCH did.
@@ -308,11 +307,11 @@ fn write_message(
         let large = Some(Box::new(writer.large(plan, content, piece)?));
         return Ok(Written::Told { unknown_encoding: false, large });
     }
-    let Some((_, bytes)) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
-    let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&bytes));
+    let Some(read) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
+    let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&read.bytes));
     writer.begin();
     for item in &plan.items {
-        writer.item(item, &bytes, structure.as_ref());
+        writer.item(item, &read.bytes, structure.as_ref());
     }
     writer.end(plan);
     Ok(Written::Told { unknown_encoding: writer.unknown_encoding, large: None })

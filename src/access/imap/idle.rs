@@ -33,7 +33,7 @@ impl Session {
             Duration::from_millis(u64::from(self.config().registry.services.idle_sleep_interval_ms));
         let interval = interval.max(INTERVAL_MIN);
         let mut changed = self.view.as_ref().map(|view| view.open.watch());
-        let mut stopping = self.server.stopping();
+        let mut stopping = connection.stopping();
         loop {
             self.tell_news(&mut connection.blocking(), true)?;
             connection.flush().await?;

@@ -2,20 +2,19 @@
 
 use super::command::Secret;
 use super::outcome::{Done, Failed, Outcome};
-use super::session::Session;
+use super::session::{Session, TOO_SLOW};
+use super::wire::left;
 use crate::account::challenge::{challenge, name_and_digest};
 use crate::account::{Account, Accounts, Ends, LoginError, split_login};
 use crate::session::connection::{Connection, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::logline::Event;
-use std::time::Duration;
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
 /// The longest line of an authentication exchange.
 const RESPONSE_MAX: usize = 4096;
-/// How long a client may take for it.
-const RESPONSE_WITHIN: Duration = Duration::from_secs(60);
 
 impl Session {
     /// LOGIN.
@@ -32,11 +31,12 @@ impl Session {
         initial: Option<Secret>,
     ) -> Outcome {
         self.refuse_in_the_clear()?;
+        let until = self.login_until;
         match mechanism {
             "PLAIN" => {
                 let response = match initial {
                     Some(initial) => decode(&initial.0)?,
-                    None => ask(connection, b"").await?,
+                    None => ask(connection, b"", until).await?,
                 };
                 let (user, password) = plain(&response)?;
                 block_in_place(|| self.check_password(&user, &password))
@@ -44,9 +44,9 @@ impl Session {
             "LOGIN" => {
                 let user = match initial {
                     Some(initial) => decode(&initial.0)?,
-                    None => ask(connection, b"Username:").await?,
+                    None => ask(connection, b"Username:", until).await?,
                 };
-                let password = ask(connection, b"Password:").await?;
+                let password = ask(connection, b"Password:", until).await?;
                 block_in_place(|| self.check_password(&user, &password))
             }
             "CRAM-MD5" if Accounts::knows_passwords(&self.config()) => self.cram_md5(connection).await,
@@ -68,7 +68,7 @@ impl Session {
         let host = self.config().host_name(self.local).to_owned();
         let challenge = challenge(&host)
             .map_err(|_| Failed::No("UNAVAILABLE", "no challenge can be made now".to_owned()))?;
-        let answer = ask(connection, challenge.as_bytes()).await?;
+        let answer = ask(connection, challenge.as_bytes(), self.login_until).await?;
         let (name, digest) = name_and_digest(&answer)
             .ok_or_else(|| Failed::Bad("the response is not of the form of CRAM-MD5".to_owned()))?;
         block_in_place(|| {
@@ -115,13 +115,13 @@ impl Session {
 }
 
 /// Sends a challenge and reads the response. `*` gives up (RFC 3501 §6.2.2).
-async fn ask(connection: &mut Connection, challenge: &[u8]) -> Result<Vec<u8>, Failed> {
+async fn ask(connection: &mut Connection, challenge: &[u8], until: Instant) -> Result<Vec<u8>, Failed> {
     connection.answer(format!("+ {}\r\n", STANDARD.encode(challenge)));
     connection.flush().await?;
-    let line = match connection.line(RESPONSE_MAX, RESPONSE_WITHIN).await {
+    let line = match connection.line(RESPONSE_MAX, left(until)).await {
         Ok(line) => line,
         Err(ReadError::TooLong) => return Err(Failed::Bye("the response is too long")),
-        Err(ReadError::Slow) => return Err(Failed::Bye("you were silent for too long")),
+        Err(ReadError::Slow) => return Err(Failed::Bye(TOO_SLOW)),
         Err(ReadError::Closed) => return Err(Failed::Connection),
         Err(ReadError::Io(error)) => return Err(error.into()),
     };

@@ -9,7 +9,7 @@
 use super::command::{DateField, DateRelation, Flag, Numbering, Search, SearchKey, SearchReturn};
 use super::fetch::email_id;
 use super::outcome::{Failed, Outcome, done};
-use super::reading::{Part, SLICE, Slice};
+use super::reading::{Bytes, Part, SLICE, Slice};
 use super::reply;
 use super::sequence::{Numbers, SequenceSet, write_in_order};
 use super::session::Session;
@@ -126,7 +126,7 @@ impl Compiler<'_> {
             }
             SearchKey::Flag { flag, set } => Test::Bits { flags: store::bit(flag), keywords: 0, set: *set },
             SearchKey::Sequence(set) => Test::Number(self.numbers(set)?),
-            SearchKey::Uid(set) => Test::Uid(set.resolve(self.view.uids().last().copied().unwrap_or(0))),
+            SearchKey::Uid(set) => Test::Uid(set.resolve(self.view.uids().highest().unwrap_or(0))),
             SearchKey::Header { name, text } => Test::Header(name.clone(), self.needle(text)?),
             SearchKey::Body(text) => Test::Body(self.needle(text)?),
             SearchKey::Text(text) => Test::Text(self.needle(text)?),
@@ -297,7 +297,7 @@ struct Candidate<'a> {
     number: u32,
     record: &'a Record,
     /// What was read of it.
-    read: Option<(Part, Vec<u8>)>,
+    read: Option<(Part, Option<Bytes>)>,
     gone: bool,
 }
 
@@ -346,9 +346,9 @@ impl Candidate<'_> {
         if self.read.as_ref().is_none_or(|(have, _)| *have < part) {
             let read = self.slice.read(&self.view.open, self.record, part)?;
             self.gone |= read.is_none();
-            self.read = Some((part, read.map(|(_, bytes)| bytes).unwrap_or_default()));
+            self.read = Some((part, read));
         }
-        Ok(self.read.as_ref().map_or(&[], |(_, bytes)| bytes))
+        Ok(self.read.as_ref().and_then(|(_, read)| read.as_ref()).map_or(&[], |read| &read.bytes))
     }
 }
 

@@ -54,7 +54,10 @@ impl Session {
             mailbox.refresh(PATIENCE)?;
             let reader = self.reader(&place, mailbox)?;
             let view = View::new(open.clone(), mailbox, read_only, self.enabled, reader);
-            let first_unseen = mailbox.messages().position(|record| view.flags(record) & flag::SEEN == 0);
+            let first_unseen = match view.reader {
+                Some(_) => mailbox.messages().position(|record| view.flags(record) & flag::SEEN == 0),
+                None => mailbox.first_unseen(),
+            };
             let known =
                 qresync.filter(|qresync| qresync.uidvalidity == view.uidvalidity && view.has_modseq());
             let meanwhile = known.map(|qresync| meanwhile(&view, mailbox, qresync));
@@ -151,18 +154,17 @@ impl Session {
             StatusItem::Messages => mailbox.uids().len() as u64,
             StatusItem::Recent => {
                 let mark = mailbox.recent_mark();
-                mailbox.uids().iter().filter(|uid| **uid > mark).count() as u64
+                (mailbox.uids().len() - mailbox.uids().partition(|uid| uid <= mark)) as u64
             }
             StatusItem::UidNext => u64::from(mailbox.uid_next()),
             StatusItem::UidValidity => u64::from(mailbox.uidvalidity()),
-            StatusItem::Unseen => {
-                let reader = self.reader(place, mailbox)?;
-                let seen = |record: &&layout::mbx::record::Record| match &reader {
-                    Some(reader) => reader.has_seen(record.uid.get()),
-                    None => record.has(flag::SEEN),
-                };
-                mailbox.messages().filter(|record| !seen(record)).count() as u64
-            }
+            StatusItem::Unseen => match self.reader(place, mailbox)? {
+                Some(reader) => {
+                    let messages = mailbox.messages();
+                    messages.filter(|record| !reader.has_seen(record.uid.get())).count() as u64
+                }
+                None => mailbox.unseen() as u64,
+            },
             StatusItem::Deleted => {
                 mailbox.messages().filter(|record| record.has(flag::DELETED)).count() as u64
             }
@@ -260,7 +262,7 @@ fn match_of(view: &View, qresync: &Qresync) -> u32 {
     let (Some(numbers), Some(uids)) = (numbers.listed(MATCHES_MAX), uids.listed(MATCHES_MAX)) else {
         return 0;
     };
-    let same = |(number, uid): &(u32, u32)| view.uids().get(*number as usize - 1) == Some(uid);
+    let same = |(number, uid): &(u32, u32)| view.uids().at(*number as usize - 1) == Some(*uid);
     numbers.into_iter().zip(uids).filter(same).map(|(_, uid)| uid).max().unwrap_or(0)
 }
 

@@ -18,7 +18,7 @@ use super::{parse, reply};
 use crate::account::{Account, plain_login_allowed};
 use crate::config::Config;
 use crate::session::Server;
-use crate::session::connection::{Blocking, Connection, ReadError};
+use crate::session::connection::{Blocking, Connection, ReadError, Stopping};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
 use layout::logline::{Event, Protocol, Tag};
 use layout::name::SpoolId;
@@ -26,7 +26,6 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
@@ -40,6 +39,9 @@ pub const STRANGER_COMMANDS_MAX: u32 = 50;
 pub const MISTAKES_MAX: u32 = 10;
 /// Failed logins that end the connection.
 pub const FAILURES_MAX: u32 = 5;
+
+/// What a client is told whose time is over.
+pub(super) const TOO_SLOW: &str = "you were silent for too long";
 
 /// When a command may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,12 +126,18 @@ pub struct Session {
     pub(super) deleted: u64,
     commands: u32,
     mistakes: u32,
-    login_until: Instant,
-    stopping: watch::Receiver<bool>,
+    /// When a client that is not logged in is sent away.
+    pub(super) login_until: Instant,
+    stopping: Stopping,
 }
 
 /// Serves one client.
-pub async fn session(server: Arc<Server>, mut connection: Connection) {
+pub async fn session(server: Arc<Server>, connection: Connection) {
+    session_within(server, connection, LOGIN_WITHIN).await;
+}
+
+/// Serves one client, who must log in within this time.
+pub(super) async fn session_within(server: Arc<Server>, mut connection: Connection, login_within: Duration) {
     let mut session = Session {
         id: server.connection_id(),
         peer: connection.peer_ip(),
@@ -146,8 +154,8 @@ pub async fn session(server: Arc<Server>, mut connection: Connection) {
         deleted: 0,
         commands: 0,
         mistakes: 0,
-        login_until: Instant::now() + LOGIN_WITHIN,
-        stopping: server.stopping(),
+        login_until: Instant::now() + login_within,
+        stopping: connection.stopping(),
         server,
     };
     session.log(&Event::Connect { peer: session.peer, port: connection.peer().port() });
@@ -179,7 +187,7 @@ impl From<Unread> for End {
     fn from(unread: Unread) -> End {
         match unread {
             Unread::Lost(why) => End::Bye(why),
-            Unread::Connection(ReadError::Slow) => End::Bye("you were silent for too long"),
+            Unread::Connection(ReadError::Slow) => End::Bye(TOO_SLOW),
             Unread::Refused(_) | Unread::Connection(_) => End::Silent,
         }
     }
@@ -235,6 +243,10 @@ impl Session {
                 return End::Silent;
             }
             let deadline = if self.account.is_some() { Instant::now() + IDLE_FOR } else { self.login_until };
+            // What a stranger sends without a pause must not keep the connection either.
+            if wire::left(deadline).is_zero() {
+                return End::Bye(TOO_SLOW);
+            }
             let incoming = tokio::select! {
                 incoming = wire::command(connection, deadline) => incoming,
                 _ = self.stopping.wait_for(|stopping| *stopping) => {

@@ -55,8 +55,8 @@ impl Session {
             let slice = Slice::take(&open, &uids);
             for (hit, record) in hits.iter().zip(&slice.records) {
                 let Some(record) = record else { continue };
-                if let Some((record, bytes)) = slice.read(&open, record, part)? {
-                    each(hit, &record, &bytes);
+                if let Some(read) = slice.read(&open, record, part)? {
+                    each(hit, &read.record, &read.bytes);
                 }
             }
         }

@@ -14,6 +14,7 @@ use super::reply;
 use super::sequence::{Numbers, SequenceSet};
 use crate::mailbox::Open;
 use crate::mailbox::public::Reader;
+use layout::index::uids::Uids;
 use layout::limits::KEYWORDS_MAX;
 use layout::mailbox::{FlagChange, Mailbox, MailboxError};
 use layout::mbx::record::{Record, flag};
@@ -61,7 +62,7 @@ pub struct View {
     pub reader: Option<Reader>,
     /// UIDs of the search result that was kept (RFC 5182).
     pub saved: Numbers,
-    uids: Arc<Vec<u32>>,
+    uids: Arc<Uids>,
     modseq: u64,
     keywords: Vec<String>,
     /// UIDs that are recent in this session: ranges, ascending, both ends included.
@@ -127,7 +128,7 @@ impl View {
     }
 
     /// The UIDs; a message's number is its index plus one.
-    pub fn uids(&self) -> &Arc<Vec<u32>> {
+    pub fn uids(&self) -> &Arc<Uids> {
         &self.uids
     }
 
@@ -157,9 +158,9 @@ impl View {
 
     /// How many messages are recent.
     pub fn recent_count(&self) -> usize {
-        let below = |uid: u32| self.uids.partition_point(|known| *known < uid);
-        let above = |uid: u32| self.uids.partition_point(|known| *known <= uid);
-        self.recent.iter().map(|(first, last)| above(*last) - below(*first)).sum()
+        let below = |uid: u32| self.uids.partition(|known| known < uid);
+        let up_to = |uid: u32| self.uids.partition(|known| known <= uid);
+        self.recent.iter().map(|(first, last)| up_to(*last) - below(*first)).sum()
     }
 
     /// Is this message recent?
@@ -175,7 +176,7 @@ impl View {
             false => mailbox.claim_recent(GLANCE).unwrap_or_else(|_| mailbox.recent_mark()),
         };
         let first = before.max(known).saturating_add(1);
-        let Some(last) = self.uids.last().copied().filter(|last| *last >= first) else { return };
+        let Some(last) = self.uids.highest().filter(|last| *last >= first) else { return };
         match self.recent.last_mut() {
             Some(range) if range.1.checked_add(1) == Some(first) => range.1 = last,
             _ => self.recent.push((first, last)),
@@ -195,7 +196,7 @@ impl View {
         if mailbox.uidvalidity() != self.uidvalidity {
             return News { lost: true, ..news };
         }
-        let last = self.uids.last().copied().unwrap_or(0);
+        let last = self.uids.highest().unwrap_or(0);
         let current = mailbox.uids();
         if !Arc::ptr_eq(&current, &self.uids) {
             self.compare(&current, expunges, &mut news);
@@ -217,14 +218,14 @@ impl View {
     }
 
     /// Compares the two lists of UIDs, both ascending.
-    fn compare(&mut self, current: &Arc<Vec<u32>>, expunges: bool, news: &mut News) {
-        let mut rest = current.as_slice();
+    fn compare(&mut self, current: &Arc<Uids>, expunges: bool, news: &mut News) {
+        let mut rest: &[u32] = current;
         let mut gone = 0u32;
         let mut expunged = Vec::new();
         // As many UIDs up to the last one are the same UIDs, since none is ever given below another: nothing to compare when
         // messages were only added.
         let known = self.uids.len();
-        let only_added = known > 0 && current.get(known - 1) == self.uids.last();
+        let only_added = known > 0 && current.at(known - 1) == self.uids.highest();
         if only_added {
             rest = current.get(known..).unwrap_or_default();
         }
@@ -237,7 +238,7 @@ impl View {
                 }
             }
         }
-        let last = self.uids.last().copied().unwrap_or(0);
+        let last = self.uids.highest().unwrap_or(0);
         if rest.first().is_some_and(|first| *first <= last) {
             news.lost = true;
             return;
@@ -296,7 +297,7 @@ impl View {
             return Ok(self.indices(&self.saved));
         }
         if numbering == Numbering::Uid {
-            let last = self.uids.last().copied().unwrap_or(0);
+            let last = self.uids.highest().unwrap_or(0);
             return Ok(self.indices(&set.resolve(last)));
         }
         let count = u32::try_from(self.count()).unwrap_or(u32::MAX);
@@ -310,8 +311,8 @@ impl View {
     /// Where in the list of UIDs these are.
     fn indices(&self, uids: &Numbers) -> Vec<Range<usize>> {
         let index = |range: std::ops::RangeInclusive<u32>| {
-            let from = self.uids.partition_point(|uid| uid < range.start());
-            from..self.uids.partition_point(|uid| uid <= range.end())
+            let from = self.uids.partition(|uid| uid < *range.start());
+            from..self.uids.partition(|uid| uid <= *range.end())
         };
         uids.ranges().map(index).filter(|range| !range.is_empty()).collect()
     }

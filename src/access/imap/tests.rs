@@ -6,13 +6,14 @@ mod japanese;
 mod public;
 
 use crate::session::Server;
-use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
+use crate::session::testing::{PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
@@ -228,6 +229,38 @@ async fn limits() {
     client.fails("APPEND nowhere {5+}\r\n12345", "NO [TRYCREATE]").await;
     client.fails("APPEND INBOX {0}", "NO ").await;
     client.ok("NOOP").await;
+}
+
+/// Who does not log in in time is sent away, in the middle of a login and however busy; who did has more time.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_have_little_time() {
+    let site = site().await;
+    const WITHIN: Duration = Duration::from_secs(1);
+    let soon = |server, connection| super::session::session_within(server, connection, WITHIN);
+    let address = listen(&site.server, soon).await;
+    let site = Site { address, ..site };
+    let mut user = site.selected("mike").await;
+    for (first, more) in [
+        ("a LOG", ""),
+        ("a LOGIN {3+}\r\nm", ""),
+        ("a AUTHENTICATE LOGIN\r\n", ""),
+        ("a NOOP\r\n", "a NOOP\r\n"),
+    ] {
+        let (mut client, begun) = (site.connect().await, Instant::now());
+        client.send(first).await;
+        loop {
+            let line = client.line().await;
+            if line.starts_with("* BYE ") {
+                break;
+            }
+            assert!(line.starts_with(['+', 'a']), "{first}: {line}");
+            tokio::time::sleep(WITHIN / 20).await;
+            client.send(more).await;
+        }
+        assert!(client.ended().await);
+        assert!(begun.elapsed() >= WITHIN - Duration::from_millis(100), "{first}: {:?}", begun.elapsed());
+    }
+    user.ok("NOOP").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -648,6 +681,8 @@ async fn searching() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idling() {
     let site = site_with("[Services\\IMAP4D32\\Parameters]\r\nIdleSleepInterval=dword:000003e8\r\n").await;
+    let stop = Arc::new(watch::Sender::new(false));
+    let site = Site { address: listen_until(&site.server, super::session, &stop).await, ..site };
     let mut waiting = site.selected("mike").await;
     waiting.send("w IDLE\r\n").await;
     assert_eq!(waiting.line().await, "+ idling\r\n");
@@ -676,7 +711,7 @@ async fn idling() {
     assert!(waiting.line().await.starts_with("x BAD "));
     waiting.send("z IDLE\r\n").await;
     waiting.line().await;
-    site.server.stop();
+    stop.send_replace(true);
     assert!(waiting.line().await.starts_with("* BYE the server is being stopped"));
     assert!(client.line().await.starts_with("* BYE the server is being stopped"));
 }

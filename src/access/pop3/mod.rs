@@ -10,7 +10,7 @@
 //! Every refusal is an `-ERR` line; what ends a session is in `session::End`.
 //!
 //! # Limits
-//! `session::LINE_MAX`, `IDLE_MAX`, `FAILED_LOGINS_MAX`, `JUNK_MAX`.
+//! `session::LINE_MAX`, `LOGIN_WITHIN`, `IDLE_MAX`, `FAILED_LOGINS_MAX`, `JUNK_MAX`.
 
 pub mod command;
 mod drop;

@@ -12,7 +12,7 @@ use super::transaction::{self, Dotted, Listing};
 use crate::account::challenge::{challenge, name_and_digest};
 use crate::account::{Account, Accounts, LoginError, plain_login_allowed, split_login};
 use crate::session::Server;
-use crate::session::connection::{Connection, ReadError};
+use crate::session::connection::{Connection, ReadError, Stopping};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::logline::{Event, Protocol, Tag};
@@ -20,14 +20,15 @@ use layout::mailbox::MailboxError;
 use layout::name::SpoolId;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
 /// The longest command line with its line end, in bytes: IMail takes a longer one for an attack (manual of its POP3 service).
 pub const LINE_MAX: usize = 512;
 /// How long a client may be silent (RFC 1939 §3 wants ten minutes at least).
 pub const IDLE_MAX: Duration = Duration::from_secs(600);
+/// How long a client may take to log in: RFC 1939's ten minutes are for its users, and strangers must not hold connections.
+pub const LOGIN_WITHIN: Duration = Duration::from_secs(60);
 /// So many failed logins end a session.
 pub const FAILED_LOGINS_MAX: u32 = 5;
 /// So many lines without sense, one after the other, end a session.
@@ -50,6 +51,8 @@ pub enum End {
     Quit,
     /// The client was silent for too long.
     Idle,
+    /// The client did not log in in time.
+    Stranger,
     /// The client sent a line that is too long.
     LineTooLong,
     /// The client guessed too often.
@@ -68,6 +71,7 @@ impl End {
         match self {
             End::Quit | End::Lost => "",
             End::Idle => "-ERR nothing came for ten minutes; the session ends and nothing was deleted\r\n",
+            End::Stranger => "-ERR nobody logged in within a minute\r\n",
             End::LineTooLong => "-ERR the line is too long\r\n",
             End::FailedLogins => "-ERR too many failed logins\r\n",
             End::Junk => "-ERR too many unknown commands\r\n",
@@ -111,21 +115,29 @@ struct Login {
 struct Session {
     server: Arc<Server>,
     connection: Connection,
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
     id: SpoolId,
     state: State,
     /// What an APOP login must be an answer to, if the greeting offered it.
     apop: Option<String>,
     failed_logins: u32,
     junk: u32,
+    login_until: Instant,
 }
 
 /// Serves one client.
 pub async fn session(server: Arc<Server>, connection: Connection) {
-    let (stopping, id) = (server.stopping(), server.connection_id());
+    session_within(server, connection, LOGIN_WITHIN).await;
+}
+
+/// Serves one client, who must log in within this time.
+pub(super) async fn session_within(server: Arc<Server>, connection: Connection, login_within: Duration) {
+    let (stopping, id) = (connection.stopping(), server.connection_id());
     let state = State::Authorization(None);
+    let login_until = Instant::now() + login_within;
+    let (apop, failed_logins, junk) = (None, 0, 0);
     let mut session =
-        Session { server, connection, stopping, id, state, apop: None, failed_logins: 0, junk: 0 };
+        Session { server, connection, stopping, id, state, apop, failed_logins, junk, login_until };
     session.log_tls();
     session.log_reply();
     session.greet();
@@ -255,8 +267,18 @@ impl Session {
         if *self.stopping.borrow() {
             return Err(End::Stopping);
         }
+        let patience = match self.state {
+            State::Transaction(_) => IDLE_MAX,
+            State::Authorization(_) => self.login_until.saturating_duration_since(Instant::now()),
+        };
+        if patience.is_zero() {
+            return Err(End::Stranger);
+        }
         tokio::select! {
-            line = self.connection.line(LINE_MAX, IDLE_MAX) => Ok(line?),
+            line = self.connection.line(LINE_MAX, patience) => match line {
+                Err(ReadError::Slow) if patience < IDLE_MAX => Err(End::Stranger),
+                line => Ok(line?),
+            },
             _ = self.stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
         }
     }

@@ -1,7 +1,7 @@
 //! Sessions on real sockets.
 
 use crate::session::Server;
-use crate::session::testing::{PASSWORD, for_tests, listen, user_dir, write_tree};
+use crate::session::testing::{PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::lock;
@@ -10,10 +10,11 @@ use layout::name::MailboxName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// Three messages as IMail stores them: two with numbers, one of another program.
 const MAIL: &str = "From <a@example.net> Fri Apr 29 16:13:50 2005\r\nSubject: one\r\nX-UIDL: 303050499\r\nStatus: U\r\n\r\n.\r\n..two\r\nthree\r\n\r\nFrom <a@example.net> Fri Apr 29 16:14:50 2005\r\nSubject: two\r\nX-UIDL: 303050500\r\nStatus: R\r\n\r\nbody\r\n\r\nFrom <a@example.net> Fri Apr 29 16:15:50 2005\r\nSubject: three\r\n\r\nlast\r\n\r\n";
@@ -379,12 +380,41 @@ async fn ends() {
     }
     assert_eq!(c.err("Host: x").await, "-ERR too many unknown commands");
     c.closed().await;
+    let stop = Arc::new(watch::Sender::new(false));
+    let f = Fixture { address: listen_until(&f.server, super::session, &stop).await, ..f };
     let mut c = f.logged_in().await;
     c.ok("DELE 1").await;
-    f.server.stop();
+    stop.send_replace(true);
     assert!(c.line().await.starts_with("-ERR [SYS/TEMP]"));
     c.closed().await;
     assert_eq!(std::fs::read(f.file("main")).unwrap(), MAIL.as_bytes());
+}
+
+/// Who does not log in in time is sent away, however busy; who did has more time.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_have_little_time() {
+    let f = Fixture::new("", MAIL).await;
+    let mut early = f.logged_in().await;
+    const WITHIN: Duration = Duration::from_secs(1);
+    let soon = |server, connection| super::session::session_within(server, connection, WITHIN);
+    let address = listen(&f.server, soon).await;
+    let f = Fixture { address, ..f };
+    let mut logged_in = f.logged_in().await;
+    for busy in [true, false] {
+        let (mut c, begun) = (f.client().await, Instant::now());
+        c.send("US").await;
+        if busy {
+            c.send("ER x\r\n").await;
+            while c.line().await.starts_with("+OK") {
+                c.send("USER x\r\n").await;
+            }
+        } else {
+            assert_eq!(c.line().await, "-ERR nobody logged in within a minute");
+        }
+        assert!(begun.elapsed() >= WITHIN - Duration::from_millis(100), "{:?}", begun.elapsed());
+    }
+    logged_in.ok("NOOP").await;
+    early.ok("NOOP").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,6 @@ fn tree_on(disk: &SimDisk) -> Root {
 fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
     let short = Duration::from_secs(5);
     let options = Options {
-        with_queue: false,
         routes: vec![Route::parse("peer.example", &peer.to_string()).unwrap()],
         timeouts: crate::transport::remote::client::Timeouts {
             connect: short,

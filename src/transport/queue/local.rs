@@ -52,7 +52,9 @@ impl Site {
             program_time_max: Duration::from_millis(500),
             ..Options::default()
         };
-        self.server = Some(Server::on(&root, &root, options));
+        let server = Server::on(&root, &root, options);
+        tokio::spawn(server.transport.queue(std::future::pending()));
+        self.server = Some(server);
     }
 
     async fn send(&self, to: &str, size: usize) {

@@ -189,6 +189,7 @@ impl Ours {
             ..Options::default()
         };
         let transport = Transport::start(&live, &hub, &log, options).unwrap();
+        tokio::spawn(transport.queue(std::future::pending()));
         Ours { dir, live, transport, log }
     }
 
