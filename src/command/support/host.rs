@@ -75,7 +75,7 @@ pub(super) fn facts(root: &Root) -> String {
     for dir in [root.top().full(), root.spool().full(), root.logs().full()] {
         let room = statvfs(&dir).map(|room| {
             let block = room.fragment_size();
-            let (free, all) = (block * room.blocks_available() as u64, block * room.blocks() as u64);
+            let (free, all) = (block * room.blocks_available(), block * room.blocks());
             let (nodes, all_nodes) = (room.files_available(), room.files());
             format!("{free} of {all} bytes free, {nodes} of {all_nodes} files free")
         });
