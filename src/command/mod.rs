@@ -13,11 +13,13 @@ mod import;
 mod init;
 mod inventory;
 mod lists;
+mod man;
 mod queue;
 mod reading;
 mod report;
 mod service;
 mod status;
+mod support;
 
 use crate::serve::{self, DRAIN_FOR, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
@@ -71,6 +73,11 @@ enum Command {
     Queue(queue::Queue),
     /// Start, stop or restart one service of a running server.
     Service(service::Service),
+    /// Pack what a support person needs into one file, without passwords.
+    Support(support::Support),
+    /// Write the manual pages, for those who make packages.
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 /// How every command is told its data directory.
@@ -217,6 +224,8 @@ impl Command {
             Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
             Command::Service(service) => service.run(),
+            Command::Support(support) => support.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }

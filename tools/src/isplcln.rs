@@ -54,21 +54,13 @@ Today's log and messages that wait are never touched; it can run while the serve
   --help       this text
   --version    the version
 
-To run it every night: /etc/systemd/system/isplcln.service with
-  [Service]
-  Type=oneshot
-  ExecStart=/usr/bin/isplcln --root /srv/imail -n 30
-and isplcln.timer beside it with
-  [Timer]
-  OnCalendar=daily
-  [Install]
-  WantedBy=timers.target
-then: systemctl enable --now isplcln.timer
+The Debian package has a timer that runs it every night: systemctl enable --now isplcln.timer
 
 Exit code: 0 everything was done, 1 something could not be done, 2 wrong usage.";
 
 const PROGRAM: Program = Program {
     name: "isplcln",
+    about: "Takes old logs and left-over spool files away",
     usage: USAGE,
     table: Table {
         switches: &[
