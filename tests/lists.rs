@@ -314,7 +314,7 @@ fn check_tells_about_lists() {
     );
     let ann = check(&["--user", "ann@example.org"]);
     assert!(
-        ann.lines().any(|line| line.starts_with("Forwarded from:") && line.contains("tanaka@mail")),
+        ann.lines().any(|line| line.starts_with("Forwarded from:") && line.contains("Tanaka@mail")),
         "{ann}"
     );
     std::fs::write(tree.path("Lists/news/list.ini"), "Owner=gone@mail.example.jp\nAllowPostingBy=Anyone\n")
