@@ -106,7 +106,8 @@ mod tests {
         let source = b"; Password=HUSH1\n[Global]\nHostName=a.b\nGateHost=gate.example\nGatePassword=HUSH2\nODBC=DSN=x;UID=y;PWD=HUSH3\n\
             SampleNumber=dword:00000007\nLicense=hex:48,55,53,48\nPASSPHRASE=dec:4711\nbroken HUSH4 line\n[Routes]\nx.example=192.0.2.1:25\n\
             [Domains\\a.b\\Users\\mike]\nFullName=Mike\nPassword=DFD8CED0E0\nFlags=dec:128\n[Domains\\a.b\\Users\\mike\\WebMsg]\nKey=HUSH5\n\
-            [Domains\\a.b\\Users\\ann]\nPassword={ARGON2ID}$argon2id$v=19$HUSH6\n[Domains\\a.b\\Users\\new]\nPassword=\n\
+            [Domains\\a.b\\Users\\ann]\nPassword={ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM$HUSH600000000000000000000000000000000000000\n\
+            [Domains\\a.b\\Users\\new]\nPassword=\n\
             [Domains\\a.b\\Users\\Password]\nFullName=P\nPassword=HUSH7\n\
             [Domains\\a.b\\Users\\_aliases]\nsales=mike,ann\nfax=\"|C:\\\\fax.exe /key HUSH8\"\npassword-help=mike\nodd=a|HUSH9\n"
             .to_vec();
