@@ -6,6 +6,7 @@ mod support;
 
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
+use support::planted;
 use support::sample::{PRIMARY, VIRTUAL};
 use support::tree::Tree;
 use support::{Run, run};
@@ -139,40 +140,59 @@ fn check_finds_what_is_wrong_in_the_sample() {
     );
 }
 
+/// Each of the faults is named once, and nothing else is found but what the sample has anyway.
 #[test]
 fn check_names_faults_of_every_kind() {
     let tree = Tree::imported();
-    std::fs::write(tree.path("users/mike/MAIN.MBX"), "").unwrap();
-    std::fs::create_dir(tree.path("users/nobodys")).unwrap();
-    std::fs::remove_file(tree.path("Lists/news/list.ini")).unwrap();
-    let settings = tree.path("example_org/Lists/beer");
-    std::fs::create_dir(&settings).unwrap();
-    std::fs::write(settings.join("list.ini"), "; mine\nAllowPostingBy=Friends\n").unwrap();
-    std::fs::remove_file(tree.path("example_org/team.lst")).unwrap();
-    std::fs::write(tree.path("users/mike/forward.ima"), "suzuki@example.jp,nobody-there@example.org\r\n")
-        .unwrap();
-    std::fs::write(tree.path("users/suzuki/forward.ima"), "mike").unwrap();
-    std::fs::write(tree.path("users/suzuki/Archive.2021.mbx"), "").unwrap();
-    std::fs::write(tree.path("users/tanaka/main.rsx"), "no index").unwrap();
-    std::os::unix::fs::symlink("/etc", tree.path("users/yamada/link")).unwrap();
-    let queue = std::fs::File::create(tree.path("spool/Q0000000000000001.SMD")).unwrap();
-    queue.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200)).unwrap();
-    let findings = lines(&json(&check(&tree, &["--json"]).expect_code(1)), "findings");
-    for (area, part) in [
-        ("permissions", "Main.mbx: differs from MAIN.MBX only in case"),
-        ("user", "nobodys: a directory of no user"),
-        ("list", "news@mail.example.jp: no list.ini"),
-        ("list", "beer@example.org: list.ini: line 2: AllowPostingBy: must be Anyone"),
-        ("alias", "team@example.org"),
-        ("user", "forwards to nobody-there@example.org"),
-        ("alias", "mike@mail.example.jp -> suzuki@mail.example.jp -> mike@mail.example.jp"),
-        ("mailbox", "Archive/2021.mbx: shown to nobody"),
-        ("mailbox", "users/tanaka/main.mbx: the index is damaged"),
-        ("permissions", "link: a symbolic link"),
-        ("spool", "0000000000000001.smd: its D file is gone"),
-    ] {
+    let faults = planted::plant(&tree, PRIMARY);
+    assert!(faults.len() >= 30);
+    let report = json(&check(&tree, &["--json"]).expect_code(1));
+    let findings = lines(&report, "findings");
+    for (area, part) in &faults {
         expect_one(&findings, area, part);
     }
+    assert_eq!(findings.len(), faults.len() + 4, "{}", findings.join("\n"));
+    let rule = &report["rules_not_understood"][0];
+    assert_eq!((&rule["line"], report["rules_not_understood"].as_array().unwrap().len()), (&2.into(), 1));
+    assert!(rule["file"].as_str().unwrap().ends_with("planted6/rules.ima"), "{rule}");
+}
+
+/// One inventory, told by both, as text and as JSON, and kept where the admin wants it.
+#[test]
+fn check_and_import_share_their_report() {
+    let tree = Tree::copied();
+    let kept = tree.path("report.json");
+    let kept = kept.to_str().unwrap();
+    let imported =
+        json(&tree.import(&["software.reg", "system.reg"], &["--json", "--report", kept]).expect_code(0));
+    let file: Value = serde_json::from_slice(&tree.read("report.json")).unwrap();
+    assert_eq!(file, imported);
+    let mode = std::fs::metadata(kept).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it names users");
+    assert_eq!(imported["lists_taken_over"]["news@mail.example.jp"], serde_json::json!([]));
+    std::fs::remove_file(kept).unwrap();
+
+    let text = tree.path("report.txt");
+    let checked = json(&check(&tree, &["--json", "--report", text.to_str().unwrap()]).expect_code(1));
+    let text = String::from_utf8(tree.read("report.txt")).unwrap();
+    assert!(text.contains("8 in IMail's form") && text.ends_with(": 4 findings\n"), "{text}");
+    for field in
+        ["users", "mailboxes", "messages", "bytes", "programs_off", "addresses_missing", "paths_outside"]
+    {
+        assert_eq!(imported[field], checked[field], "{field}");
+    }
+    let domain = |report: &Value| {
+        let domains = report["domains"].as_array().unwrap().clone();
+        domains.into_iter().find(|domain| domain["name"] == PRIMARY).unwrap()
+    };
+    let (before, mut now) = (domain(&imported), domain(&checked));
+    assert_eq!(now["lists_without_settings"], serde_json::json!([]), "import made list.ini");
+    now["lists_without_settings"] = before["lists_without_settings"].clone();
+    assert_eq!(before, now);
+    assert_eq!(before["users_without_directory"], serde_json::json!(["noone", "user789"]));
+    assert_eq!(before["mailbox_list"].as_array().unwrap().len(), 19);
+    let nowhere = check(&tree, &["--report", "/no/such/dir/report.txt"]).expect_code(2);
+    nowhere.expect_error(&["--report", "/no/such/dir"]);
 }
 
 /// An index that belongs to its mailbox is no finding, and looking makes none.

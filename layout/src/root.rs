@@ -24,6 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const MAILBOXES_MAX: usize = 10_000;
 /// How deep sub-directories with mailboxes are followed.
 pub const NESTING_MAX: usize = 10;
+/// The directory beside those of users that holds what deleted users had.
+pub const DELETED: &str = ".deleted";
 /// The environment variable that names the root.
 pub const ROOT_VARIABLE: &str = "IMAIL_ROOT";
 
@@ -341,7 +343,7 @@ impl UserDir {
             return Ok(None);
         }
         let users = self.dir.parent();
-        let deleted = self.root.find(&users, ".deleted");
+        let deleted = self.root.find(&users, DELETED);
         if disk.stat(&deleted).is_err() {
             disk.make_dir(&deleted)?;
             disk.copy_owner(&users, &deleted)?;

@@ -474,6 +474,85 @@ fn without_its_index_a_mailbox_keeps_its_uids() {
     }
 }
 
+/// A mailbox with an old message that is read, a new one, one that is removed and still in the file, and a flag that is not durable yet.
+fn with_everything(bench: &Bench) -> (BTreeMap<String, (u32, bool)>, u32) {
+    let (mut mailbox, mut told) = (bench.mailbox(), Told::default());
+    append(bench, &mut mailbox, &mut told, &["m1", "m2", "m3"]).unwrap();
+    let busy = bench.disk.open(&bench.file.with_extension("$$$"), layout::disk::Open::CreateNew).unwrap();
+    assert!(busy.try_lock().unwrap());
+    remove(&mut mailbox, &mut told, "m1").unwrap();
+    drop(busy);
+    mark_seen(&mut mailbox, &mut told, "m2").unwrap();
+    bench.disk.unlink(&bench.file.with_extension("$$$")).unwrap();
+    (contents(&mut mailbox, "before"), mailbox.uidvalidity())
+}
+
+/// One mailbox on a disk under another name.
+fn named(bench: &Bench, name: &str) -> Bench {
+    let user = bench.root.domain(bench.root.top().clone()).user(&UserId::parse("u").unwrap());
+    let file = user.mailbox(&MailboxName::from_text(name).unwrap());
+    Bench { disk: bench.disk.clone(), root: bench.root.clone(), file, lock: user.file("user.lck") }
+}
+
+#[test]
+fn a_rename_is_done_or_not_and_can_be_done_again() {
+    for n in 1.. {
+        let disk = prepared(Some(OLD));
+        let bench = Bench::on(disk.clone());
+        let (expected, uidvalidity) = with_everything(&bench);
+        let target = named(&bench, "Other").file;
+        disk.fail_at(n, Failure::Crash);
+        if bench.mailbox().rename(&target, PATIENCE).is_ok() {
+            assert!(n > 10, "a rename has more steps than {n}");
+            break;
+        }
+        let mut crashes = vec![Crash::Kill, Crash::PowerStrict];
+        crashes.extend((0..8).map(|seed| Crash::PowerMixed(n * 100 + seed)));
+        for crash in crashes {
+            let what = format!("step {n}, {crash:?}");
+            let both = || {
+                let from = Bench::on(disk.after(crash));
+                let to = named(&from, "Other");
+                (from, to)
+            };
+            let has = |bench: &Bench| bench.disk.stat(&bench.file).is_ok();
+            let is_whole = |bench: &Bench| {
+                let mut mailbox = bench.mailbox();
+                mailbox.refresh(PATIENCE).unwrap();
+                assert_eq!(contents(&mut mailbox, &what), expected, "{what}");
+                assert_eq!(mailbox.uidvalidity(), uidvalidity, "{what}");
+            };
+            let (from, to) = both();
+            assert!(has(&from) != has(&to), "{what}: the mailbox has one name");
+            is_whole(if has(&from) { &from } else { &to });
+
+            // Done again it comes to its end.
+            let (from, to) = both();
+            if has(&from) {
+                from.mailbox().rename(&to.file, PATIENCE).unwrap();
+            }
+            assert!(!has(&from), "{what}");
+            is_whole(&to);
+
+            // Mail may come in under both names before anybody goes on with it: neither mailbox disturbs the other.
+            let (from, to) = both();
+            let kept = has(&from);
+            for (name, bench, is_it) in
+                [("m8", &from, kept), ("m8", &to, !kept), ("m9", &from, kept), ("m9", &to, !kept)]
+            {
+                assert!(append(bench, &mut bench.mailbox(), &mut Told::default(), &[name]).is_ok(), "{what}");
+                let mut mailbox = bench.mailbox();
+                mailbox.refresh(PATIENCE).unwrap();
+                let mut found = contents(&mut mailbox, &what);
+                let later = found.len();
+                found.retain(|name, _| name != "m8" && name != "m9");
+                assert_eq!(later - found.len(), if name == "m8" { 1 } else { 2 }, "{what}");
+                assert_eq!(found, if is_it { expected.clone() } else { BTreeMap::new() }, "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn foreign_files_are_left_alone() {
     for content in [&b"*mbx*\r\nsomething"[..], b"JMF6\x01\x02", b"just text\r\n", &[0; 100]] {

@@ -1,21 +1,25 @@
 //! `imaild export`: the registry as a `.reg` file, for the way back to IMail.
 //!
-//! Removed messages whose bytes are still in a mailbox would come to life again there: they are taken out first.
+//! Removed messages whose bytes are still in a mailbox would come to life again there: they are taken out first. What IMail cannot take over
+//! is named: passwords in our form, mail that is held, files that only we know.
 
-use super::survey::Tree;
-use super::{CommandError, DataDirectory, Outcome, print};
+use super::inventory::{some_of, with_password};
+use super::queue::Spool;
+use super::reading::{Tree, files_below};
+use super::{CommandError, DataDirectory, Outcome, print, write_private};
 use crate::config::Config;
+use crate::serve::board;
 use clap::Args;
-use layout::disk::Disk as _;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Mailbox, MailboxError, Refreshed};
+use layout::own;
+use layout::password::Stored;
 use layout::path::TreePath;
-use layout::registry::model::Registry;
 use layout::registry::{regfile, store};
 use layout::root::{Root, UserDir};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use layout::spool::store::State;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Write the registry back as a .reg file that Windows imports.
 #[derive(Args)]
@@ -35,10 +39,20 @@ impl Export {
             return Err(CommandError::Refused(reason));
         }
         let config = Config::new(&root, loaded.registry);
-        let (finished, failed) = finish_removals(&Tree::new(&config));
+        let tree = Tree::new(&config);
+        let (finished, failed) = finish_removals(&tree);
         write_private(&self.out, &regfile::export(&loaded.doc))
             .map_err(CommandError::file(self.out.display()))?;
-        print(&told(&self.out, &config.registry, finished));
+        let mut text = format!(
+            "Wrote {} with {} domains and {} users. Removed messages were taken out of {finished} mailboxes.\n",
+            self.out.display(),
+            config.registry.domains.len(),
+            config.registry.user_count()
+        );
+        for warning in warnings(&tree)? {
+            text.push_str(&format!("\n- {warning}\n"));
+        }
+        print(&text);
         match failed.is_empty() {
             true => Ok(Outcome::Done),
             false => Err(CommandError::Refused(format!(
@@ -50,20 +64,95 @@ impl Export {
     }
 }
 
-fn told(out: &Path, registry: &Registry, finished: usize) -> String {
-    let mut text = format!(
-        "Wrote {} with {} domains and {} users. Removed messages were taken out of {finished} mailboxes.\n",
-        out.display(),
-        registry.domains.len(),
-        registry.user_count()
-    );
-    if !registry.global.return_to_imail {
-        text.push_str(
-            "ReturnToIMail is not 1 here: IMail cannot read passwords that are stored as {ARGON2ID}; those users will need \
-             new ones there.\n",
+/// What the admin should know before IMail gets the tree.
+fn warnings(tree: &Tree<'_>) -> Result<Vec<String>, CommandError> {
+    let mut all = Vec::new();
+    if !board::running(tree.root).is_empty() {
+        all.push(
+            "imaild is running on this directory. What it changes from now on is not in the export: stop it, and export again"
+                .to_owned(),
         );
     }
-    text
+    let users = |kind| -> Vec<String> {
+        let domains = tree.registry.domains.iter();
+        domains
+            .flat_map(|domain| {
+                with_password(domain, kind).into_iter().map(|id| format!("{id}@{}", domain.name))
+            })
+            .collect()
+    };
+    for (kind, text) in [
+        (
+            Stored::Argon2,
+            "have a password that is stored as {ARGON2ID}, which IMail cannot read: they need a new one there",
+        ),
+        (Stored::Unknown, "have a password in a form that is not IMail's known one; it goes back as it came"),
+    ] {
+        let users = users(kind);
+        if !users.is_empty() {
+            all.push(format!("{} users {text}: {}", users.len(), some_of(&users)));
+        }
+    }
+    if !tree.registry.global.return_to_imail {
+        all.push(
+            "ReturnToIMail is not 1 here, so new passwords are stored as {ARGON2ID}, and mailboxes may grow beyond what IMail can \
+             read: set it to 1"
+                .to_owned(),
+        );
+    }
+    all.extend(waiting(tree.root)?);
+    all.extend(ours(tree));
+    Ok(all)
+}
+
+/// Mail that is on its way.
+fn waiting(root: &Root) -> Result<Vec<String>, CommandError> {
+    let spool = Spool::open(root)?;
+    let count = |states: &[State]| {
+        spool.iter().flat_map(Spool::items).filter(|item| states.contains(&item.state)).count()
+    };
+    let (waiting, held) = (count(&[State::Waiting, State::Claimed]), count(&[State::Held]));
+    let mut all = Vec::new();
+    if waiting > 0 {
+        all.push(format!("{waiting} messages wait in the spool. IMail goes on with them if the spool is copied: see imaild queue list"));
+    }
+    if held > 0 {
+        all.push(format!(
+            "{held} messages in the spool are held, which IMail does not know: it would never send them. See imaild queue list, and \
+             release them (imaild queue release ID), or delete them"
+        ));
+    }
+    Ok(all)
+}
+
+/// The files of ours that can go, with the command that removes them.
+fn ours(tree: &Tree<'_>) -> Option<String> {
+    let mut tops = vec![tree.root.top().full()];
+    let domains = tree.registry.domains.iter().filter_map(|domain| tree.domain_dir(domain));
+    for top in domains.map(|dir| dir.top().full()) {
+        if !tops.iter().any(|other| top.starts_with(other)) {
+            tops.push(top);
+        }
+    }
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for top in &tops {
+        files_below(top, 0, &mut |file| {
+            if let Some(pattern) = own::deletable(&file) {
+                *kinds.entry(pattern.glob()).or_default() += 1;
+            }
+        });
+    }
+    if kinds.is_empty() {
+        return None;
+    }
+    let count: usize = kinds.values().sum();
+    let names: Vec<String> = kinds.keys().map(|glob| format!("-name '{glob}'")).collect();
+    let dirs: Vec<String> = tops.iter().map(|top| format!("'{}'", top.display())).collect();
+    Some(format!(
+        "{count} files are ours alone; IMail leaves them alone. In the copy that goes back they can be deleted:\n  find {} -type f \\( {} \\) -delete",
+        dirs.join(" "),
+        names.join(" -o ")
+    ))
 }
 
 /// Takes removed messages out of every mailbox that has an index; without one there are none. Says how many mailboxes were
@@ -104,30 +193,14 @@ fn finish(root: &Root, user: &UserDir, file: &TreePath) -> Result<(), MailboxErr
     }
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".$$$");
-    let temporary = PathBuf::from(temporary);
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    let disk = layout::disk::real::RealDisk::new();
-    disk.sync_dir(&TreePath::operator(path).parent())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use layout::disk::real::RealDisk;
-    use layout::mailbox::inspect;
+    use layout::mailbox::{Trust, inspect};
     use layout::name::{MailboxName, UserId};
     use layout::registry::doc::Doc;
+    use layout::registry::model::Registry;
     use std::sync::Arc;
 
     /// In a large mailbox a removed message stays in the file for a while, until export takes it out.
@@ -152,24 +225,12 @@ mod tests {
         let mut mailbox = Mailbox::new(root.shared_disk(), file.clone(), user.file("user.lck"));
         mailbox.refresh(PATIENCE).unwrap();
         mailbox.expunge(&[(5, 5)], PATIENCE).unwrap();
-        let seen = inspect(&root.shared_disk(), &file).unwrap();
+        let seen = inspect(&root.shared_disk(), &file, Trust::Nothing).unwrap();
         assert_eq!((seen.messages, seen.pending_removals, seen.bytes), (1, 1, content.len() as u64));
 
         assert_eq!(finish_removals(&Tree::new(&config)), (1, Vec::new()));
         let left = std::fs::read_to_string(file.full()).unwrap();
         assert!(!left.contains("X-UIDL: 5") && left.contains("X-UIDL: 6"));
-        assert_eq!(inspect(&root.shared_disk(), &file).unwrap().pending_removals, 0);
-    }
-
-    #[test]
-    fn what_is_written_is_private_and_whole() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.reg");
-        std::fs::write(&path, "old").unwrap();
-        write_private(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(inspect(&root.shared_disk(), &file, Trust::Nothing).unwrap().pending_removals, 0);
     }
 }

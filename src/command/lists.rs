@@ -31,6 +31,11 @@ pub(super) fn taken_over(doc: &Doc, domain: &str, list: &str) -> Vec<&'static st
     NAMES.into_iter().filter(|name| old_value(doc, &key, name).is_some()).collect()
 }
 
+/// The lists of a domain that the old registry has a key of.
+pub(super) fn in_registry<'a>(doc: &'a Doc, domain: &str) -> Vec<&'a str> {
+    doc.children(&format!("{}\\Lists", domain_path(domain)))
+}
+
 fn key_of(domain: &str, list: &str) -> String {
     format!("{}\\Lists\\{list}", domain_path(domain))
 }

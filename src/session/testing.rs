@@ -56,7 +56,7 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     let accounts = Accounts::new(live.clone()).unwrap();
     let transport = Transport::start(&live, &hub, &log, Options::default()).unwrap();
     tokio::spawn(transport.queue(std::future::pending()));
-    let tls = crate::serve::tls::start(&live, |_| {}).unwrap();
+    let tls = crate::serve::tls::start(&live, |_| {}).unwrap().0;
     Arc::new(Server::new(live, hub, accounts, log, transport, tls))
 }
 
@@ -87,6 +87,9 @@ where
     });
     address
 }
+
+/// An address that is none of this machine or its networks.
+pub const ELSEWHERE: &str = "192.0.2.77:4711";
 
 /// The directory of a user of `example.org`.
 pub fn user_dir(server: &Server, user: &str) -> UserDir {

@@ -87,6 +87,8 @@ pub mod text {
     pub const BASE64: &str = "501 5.5.2 this is not base64";
     /// The client took AUTH back.
     pub const AUTH_CANCELLED: &str = "501 5.7.0 authentication cancelled";
+    /// Passwords cannot be looked at now (RFC 4954 §6).
+    pub const AUTH_LATER: &str = "454 4.7.0 temporary authentication failure";
     /// Wrong name or password.
     pub const AUTH_FAILED: &str = "535 5.7.8 authentication failed";
     /// A mechanism that was not offered.
@@ -103,6 +105,8 @@ pub mod text {
     pub const SLOW: &str = "421 4.4.2 nothing was heard for too long";
     /// The server stops.
     pub const STOPPING: &str = "421 4.3.2 the service is stopping, try again later";
+    /// The spool cannot be written, so no session begins (RFC 5321 §3.8).
+    pub const NO_SPOOL: &str = "421 4.3.0 no mail can be stored now, try again later";
     /// A line that is too long.
     pub const LINE: &str = "500 5.5.2 line too long";
     /// The message is larger than it may be.

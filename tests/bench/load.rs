@@ -49,6 +49,11 @@ pub fn recipients_or_elsewhere(count: usize) -> Vec<String> {
 
 /// A new directory with the users.
 pub fn tree() -> Tree {
+    tree_of(&users())
+}
+
+/// A new directory with these users.
+pub fn tree_of(users: &[String]) -> Tree {
     let tree = Tree::empty();
     run("imaild", &["init", "--root", tree.text(), "--domain", DOMAIN]).expect_code(0);
     let text = tree.registry();
@@ -57,7 +62,7 @@ pub fn tree() -> Tree {
         format!("[{path}]\r\nMailAddr={user}@{DOMAIN}\r\nFullName={user}\r\nFlags=dword:00000080\r\n\r\n")
     };
     let end = text.rfind("; end of registry.ini").unwrap();
-    let sections: Vec<String> = users().iter().map(section).collect();
+    let sections: Vec<String> = users.iter().map(section).collect();
     tree.save_registry(&[&text[..end], &sections.concat(), &text[end..]].concat());
     tree
 }
@@ -131,7 +136,8 @@ impl Session {
         session
     }
 
-    fn deliver(&mut self, number: usize, recipient: &str, body: &str) {
+    /// Sends a message.
+    pub fn deliver(&mut self, number: usize, recipient: &str, body: &str) {
         self.say("MAIL FROM:<sender@client.example.net>", "250");
         self.say(&format!("RCPT TO:<{recipient}>"), "250");
         self.say("DATA", "354");

@@ -41,6 +41,14 @@ impl Tree {
         tree
     }
 
+    /// The same in memory, where the system has a file system for that: for tests that would wait for the disk most of their time.
+    pub fn quiet_in_memory() -> Tree {
+        let (memory, tree) = (Path::new("/dev/shm"), Tree::quiet());
+        let Ok(dir) = tempfile::Builder::new().prefix("imaild-test-").tempdir_in(memory) else { return tree };
+        copy_directory(tree.root(), dir.path());
+        Tree { dir }
+    }
+
     /// Imports files of `fixtures/registry`.
     pub fn import(&self, files: &[&str], more: &[&str]) -> Run {
         let paths: Vec<String> = files.iter().map(|file| fixture(&format!("registry/{file}"))).collect();
@@ -88,13 +96,24 @@ impl Tree {
         fs::write(self.path("registry.ini"), text).unwrap();
     }
 
+    /// Does no message wait in the spool? What a list lays out is there before it counts.
+    pub fn spool_is_empty(&self) -> bool {
+        !fs::read_dir(self.path("spool")).unwrap().flatten().any(|file| {
+            let name = file.file_name().to_string_lossy().to_ascii_uppercase();
+            name.starts_with(['Q', '_']) || (name.starts_with('T') && name.ends_with(".LST"))
+        })
+    }
+
     /// Every file with its bytes, by path below the root.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        walkdir(self.root())
-            .into_iter()
-            .map(|path| (path.strip_prefix(self.root()).unwrap().to_owned(), fs::read(&path).unwrap()))
-            .collect()
+        snapshot(self.root())
     }
+}
+
+/// Every file below a directory with its bytes.
+pub fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = walkdir(dir).into_iter();
+    files.map(|path| (path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap())).collect()
 }
 
 /// All regular files below a directory.
@@ -112,7 +131,7 @@ fn walkdir(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies a directory with everything in it.
-fn copy_directory(from: &Path, to: &Path) {
+pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

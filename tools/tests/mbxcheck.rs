@@ -4,6 +4,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use support::{Run, Tree, finish, program};
 
@@ -131,10 +132,21 @@ fn many_damaged_mailboxes_lose_nothing() {
         let lost = std::fs::read(tree.path(&format!("out/deep/{}", name.replace(".mbx", ".lost"))));
         let lost = lost.unwrap_or_default();
         assert_eq!(counted(&[&kept, &lost]), counted(&[&damaged.bytes]), "{name} lost bytes");
+        assert!(
+            !name.starts_with("foreign") || lost == damaged.bytes,
+            "{name}: what is lost whole is the file"
+        );
         for number in &damaged.whole {
             assert!(contains(&kept, &message(*number)), "{name}: message {number} is not whole");
         }
     }
+    // Progress is for terminals: `script` runs a program on one.
+    assert_eq!((found.err.as_str(), repaired.err.as_str()), ("", ""));
+    let line = format!("{PROGRAM} {input}");
+    let terminal =
+        Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8_lossy(&terminal.stdout).into_owned();
+    assert!(shown.contains(&format!("\rmailboxes: {} of {}", all.len(), all.len())), "{shown}");
     let clean = run(&[output]).expect(0);
     assert!(clean.out.contains(" mailboxes, 0 with findings"), "{}", clean.out);
     let dumped = run(&["--dump", output]).expect(0).out;

@@ -34,7 +34,7 @@ mod rebuild;
 pub use append::{AppendJob, Appended, append_all};
 pub use change::{FlagChange, LETTERS_AT_ONCE};
 pub use compact::{Rewrite, When};
-pub use inspect::{IndexState, Inspection, inspect};
+pub use inspect::{IndexState, Inspection, Trust, inspect};
 pub use read::{Content, read_content, read_header};
 
 use crate::disk::{Disk, Handle, Open, Stamp};

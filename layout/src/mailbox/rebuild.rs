@@ -21,7 +21,7 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FlagChange, IndexState, inspect};
+    use super::super::{FlagChange, IndexState, Trust, inspect};
     use super::*;
     use crate::disk::Disk;
     use crate::disk::sim::SimDisk;
@@ -48,9 +48,9 @@ mod tests {
         assert_eq!((again.uids(), again.uidvalidity()), (uids.clone(), uidvalidity));
         assert!(again.messages().all(|record| record.has(flag::FLAGGED)));
         disk.seed(&file.with_extension("rsx"), b"nonsense");
-        assert!(matches!(inspect(&shared, &file).unwrap().index, IndexState::Damaged(_)));
+        assert!(matches!(inspect(&shared, &file, Trust::Nothing).unwrap().index, IndexState::Damaged(_)));
         open().rebuild(Duration::ZERO).unwrap();
-        assert_eq!(inspect(&shared, &file).unwrap().index, IndexState::Current);
+        assert_eq!(inspect(&shared, &file, Trust::Nothing).unwrap().index, IndexState::Current);
         assert_eq!(
             Mailbox::new(shared, dir.join("none.mbx"), dir.join("user.lck")).rebuild(Duration::ZERO).unwrap(),
             None

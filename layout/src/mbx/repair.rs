@@ -313,10 +313,12 @@ impl Walk<'_> {
         let mut at = 0;
         for (place, count) in &piece.nuls {
             offset += (place - at) as u64;
-            at = *place;
-            if !self.foreign {
+            if self.foreign {
+                self.sink.lose(piece.bytes.get(at..*place).unwrap_or_default())?;
+            } else {
                 self.find(Damage::Nul, offset, *count);
             }
+            at = *place;
             offset += count;
             let mut left = *count as usize;
             while left > 0 {
@@ -329,7 +331,7 @@ impl Walk<'_> {
             return Ok(());
         }
         if self.foreign {
-            return self.sink.lose(&piece.bytes);
+            return self.sink.lose(piece.bytes.get(at..).unwrap_or_default());
         }
         match self.merged(&piece.bytes, next) {
             Some(at) => {
@@ -613,6 +615,13 @@ mod tests {
             (join(&[b"rest of a line\r\n", &one]), Damage::Head, one.clone(), b"rest of a line\r\n".to_vec()),
             (b"*mbx*\r\n".to_vec(), Damage::Foreign(Foreign::UwMbx), vec![], b"*mbx*\r\n".to_vec()),
             (b"\x01\x02".to_vec(), Damage::Foreign(Foreign::NoSeparator), vec![], b"\x01\x02".to_vec()),
+            // What is lost as a whole is byte for byte the file, with its NUL bytes where they were.
+            (
+                b"*mbx*\0\0\r\na\0\0b\0c\0\0\0".to_vec(),
+                Damage::Foreign(Foreign::UwMbx),
+                vec![],
+                b"*mbx*\0\0\r\na\0\0b\0c\0\0\0".to_vec(),
+            ),
         ] {
             let (report, both) = repaired(&bytes);
             assert_eq!(damages(&report), [damage], "{report:?}");

@@ -59,6 +59,8 @@ pub struct Scan {
     pub messages: Vec<Found>,
     /// Where the last complete message ends; less than the file's size only while somebody else is writing.
     pub end: u64,
+    /// Where the first run of NUL bytes begins, as a power cut leaves them in files of others.
+    pub nul: Option<u64>,
 }
 
 /// Finds the messages of a whole file.
@@ -74,7 +76,7 @@ pub fn whole(file: &dyn Handle, now: i64) -> Result<Scan, ScanError> {
             None => return Err(Foreign::NoSeparator.into()),
         },
     };
-    let mut scan = Scan { dialect, messages: Vec::new(), end: first };
+    let mut scan = Scan { dialect, messages: Vec::new(), end: first, nul: None };
     scan.run(&mut window, first, now)?;
     Ok(scan)
 }
@@ -87,7 +89,7 @@ pub fn tail(file: &dyn Handle, dialect: Dialect, from: u64, now: i64) -> Result<
     if !dialect.is_separator(line, next, true) && !Dialect::Bracket.is_separator(line, next, true) {
         return Ok(None);
     }
-    let mut scan = Scan { dialect, messages: Vec::new(), end: from };
+    let mut scan = Scan { dialect, messages: Vec::new(), end: from, nul: None };
     scan.run(&mut window, from, now)?;
     Ok(Some(scan))
 }
@@ -105,6 +107,7 @@ impl Scan {
             }
             self.messages.push(found);
             self.end = end;
+            self.nul = window.nul;
             at = end;
         }
         Ok(())
@@ -201,6 +204,11 @@ pub fn count_bare_lf(before: u8, bytes: &[u8]) -> u32 {
     count
 }
 
+/// Where two NUL bytes stand side by side first; a single one may be part of a message in an odd encoding.
+fn nul_run(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(0, bytes).find(|at| bytes.get(at + 1) == Some(&0))
+}
+
 /// A piece of a file, moved forward as the scan goes on.
 struct Window<'a> {
     file: &'a dyn Handle,
@@ -209,13 +217,16 @@ struct Window<'a> {
     bytes: Vec<u8>,
     start: u64,
     finder: Finder<'static>,
+    /// See [`Scan::nul`].
+    nul: Option<u64>,
 }
 
 impl<'a> Window<'a> {
     fn new(file: &'a dyn Handle, start: u64) -> io::Result<Window<'a>> {
         let stamp = file.stamp()?;
         let finder = Finder::new(b"\nFrom ");
-        Ok(Window { file, size: stamp.size, modified: stamp.modified, bytes: Vec::new(), start, finder })
+        let (size, modified) = (stamp.size, stamp.modified);
+        Ok(Window { file, size, modified, bytes: Vec::new(), start, finder, nul: None })
     }
 
     fn end(&self) -> u64 {
@@ -244,6 +255,10 @@ impl<'a> Window<'a> {
             if have + n < wanted {
                 // The file was cut while we read it.
                 return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if self.nul.is_none() {
+                let begin = have.saturating_sub(1);
+                self.nul = nul_run(&self.bytes[begin..]).map(|at| self.start + (begin + at) as u64);
             }
         }
         Ok(())
@@ -363,6 +378,20 @@ mod tests {
             let record = message.record;
             let content = &text[record.content() as usize..][..record.content_len() as usize];
             assert_eq!(record.bare_lf.get(), count_bare_lf(b'\n', content));
+        }
+    }
+
+    #[test]
+    fn runs_of_nul_are_noticed_wherever_a_piece_ends() {
+        let head = b"From <> x\nA: b\n\n";
+        for at in [17, 100, PIECE - 1, PIECE, PIECE + 17, PIECE + 18, 3 * PIECE - 1] {
+            let mut text = head.to_vec();
+            text.resize(4 * PIECE, b'.');
+            text.push(b'\n');
+            text[at] = 0;
+            assert_eq!(whole(&*file(&text), i64::MAX).unwrap().nul, None, "{at}");
+            text[at + 1] = 0;
+            assert_eq!(whole(&*file(&text), i64::MAX).unwrap().nul, Some(at as u64), "{at}");
         }
     }
 

@@ -10,9 +10,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use chrono::NaiveTime;
+
 use super::doc::Doc;
 use super::value::Written;
 use super::{fold, same_name};
+use crate::name::domain_key;
 use crate::password::{self, Secret, Stored};
 use crate::root::{PathMap, Root};
 use crate::text::CodePage;
@@ -122,6 +125,12 @@ const fn row(
 
 const SWITCH: &[&str] = &["0", "1"];
 
+/// How old logs and left-overs in the spool must be, in days, for the server to delete them by itself; 0 = never, as IMail, whose
+/// logs stay until somebody runs `isplcln`. The name is ours.
+pub const CLEAN_AFTER_DAYS: &str = "CleanAfterDays";
+/// When it does so: the time of the day, `HH:MM`. The name is ours.
+pub const CLEAN_AT: &str = "CleanAt";
+
 /// Every setting of the server and its services. `HostName` to `DelayBetweenRCPT`, `IdleSleepInterval` and `BlockRuleHdr` are IMail's
 /// names; the others are ours, put where IMail would keep them, because its names for these settings are not known.
 #[rustfmt::skip]
@@ -138,6 +147,8 @@ pub const SETTINGS: &[Setting] = &[
     row(Place::Global, "LogDir", "", &[]),
     row(Place::Global, "LogServer", "", &[]),
     row(Place::Global, "LogClients", "", &[]),
+    row(Place::Global, CLEAN_AFTER_DAYS, "0", &[]),
+    row(Place::Global, CLEAN_AT, "03:00", &[]),
     row(Place::Global, "GateHost", "", &[]),
     row(Place::Global, "SendAllThroughGate", "0", SWITCH),
     row(Place::Global, "AllowedPrograms", "", &[]),
@@ -255,6 +266,10 @@ pub struct Global {
     pub log_server: Option<String>,
     /// The addresses and networks from which our own log server takes lines; empty: this machine.
     pub log_clients: Vec<String>,
+    /// [`CLEAN_AFTER_DAYS`].
+    pub clean_after_days: u32,
+    /// [`CLEAN_AT`].
+    pub clean_at: NaiveTime,
     /// The host that takes outgoing mail that cannot be delivered (or all, see the next).
     pub gate_host: Option<String>,
     /// Does all outgoing mail go to the gate host?
@@ -508,9 +523,9 @@ impl Registry {
         PathMap::new(root, top_dir, self.paths.iter().map(|(old, target)| (old.as_str(), target.as_str())))
     }
 
-    /// The domain of this name, official or other, in any case.
+    /// The domain of this name, official or other, as [`domain_key`] compares names.
     pub fn domain_by_name(&self, name: &str) -> Option<&Domain> {
-        self.domains.get(*self.names.get(&*fold(name.strip_suffix('.').unwrap_or(name)))?)
+        self.domains.get(*self.names.get(&*domain_key(name))?)
     }
 
     /// The domain that has this address of the server.
@@ -629,8 +644,12 @@ impl Builder {
         for (at, domain) in self.domains.iter_mut().enumerate() {
             join(domain, &mappings, self.own_aliases.get(&at), &mut notes);
         }
-        let mut registry =
-            Registry { mappings, domains: self.domains, names: self.by_name, ..Registry::default() };
+        // A name may stand there in two spellings, as people read it and in A-labels: then the first one counts.
+        let mut names = HashMap::with_capacity(self.by_name.len());
+        for (at, domain) in self.domains.iter().enumerate() {
+            names.entry(domain_key(&domain.name).into_owned()).or_insert(at);
+        }
+        let mut registry = Registry { mappings, domains: self.domains, names, ..Registry::default() };
         registry.index_aliases(&mut notes);
         registry.notes = notes;
         registry
@@ -644,7 +663,7 @@ impl Registry {
         let mut taken: HashMap<String, usize> = HashMap::new();
         for (at, domain) in self.domains.iter().enumerate() {
             for alias in &domain.aliases_of_domain {
-                let key = fold(alias).into_owned();
+                let key = domain_key(alias).into_owned();
                 match taken.get(&key).and_then(|other| self.domains.get(*other)) {
                     Some(other) if !same_name(&other.name, &domain.name) => notes.push(format!(
                         "{alias} is an alias of the domains {} and {}: the first one gets its mail",
@@ -807,6 +826,17 @@ impl Values<'_> {
         }
     }
 
+    /// A time of the day, `HH:MM`.
+    fn time(&mut self, name: &str) -> NaiveTime {
+        let parse = |text: &str| NaiveTime::parse_from_str(text.trim(), "%H:%M").ok();
+        let default = self.setting(name).map_or("", |setting| setting.default);
+        let found = self.text(name);
+        parse(&found).unwrap_or_else(|| {
+            self.odd(name, "a time of the day such as 03:00", default);
+            parse(default).unwrap_or_default()
+        })
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         self.number(name) != 0
     }
@@ -866,6 +896,8 @@ fn global(doc: &Doc, notes: &mut Vec<String>) -> Global {
         log_dir: values.optional("LogDir"),
         log_server: values.optional("LogServer"),
         log_clients: values.list("LogClients", &[',', ';', ' ']),
+        clean_after_days: values.number(CLEAN_AFTER_DAYS),
+        clean_at: values.time(CLEAN_AT),
         gate_host: values.optional("GateHost"),
         send_all_through_gate: values.switch("SendAllThroughGate"),
         allowed_programs: values.list("AllowedPrograms", &[';']),
@@ -1041,7 +1073,9 @@ Address=$virtual009
         assert!(!format!("{mike:?}").contains("DFD8"));
         assert_eq!((primary.max_size_of(mike), primary.max_msgs_of(mike)), (10_485_760, 5));
         assert_eq!(primary.alias("SALES").map(|alias| alias.value.as_str()), Some("mike, ann@example.net"));
-        for name in ["mail.EXAMPLE.com", "example.com.", "www.example.com", "old.example"] {
+        for name in
+            ["mail.EXAMPLE.com", "example.com.", "www.example.com", "old.example", "ｅｘａｍｐｌｅ.com"]
+        {
             assert_eq!(registry.domain_by_name(name).unwrap().name, "mail.example.com", "{name}");
         }
         assert_eq!(registry.domain_by_name("none.example").map(|domain| &domain.name), None);
@@ -1069,6 +1103,12 @@ Address=$virtual009
     fn every_setting_is_read_with_its_default() {
         let empty = registry("");
         assert_eq!(empty.global.host_delimiters, DEFAULT_HOST_DELIMITERS);
+        assert_eq!(
+            (empty.global.clean_after_days, empty.global.clean_at.to_string()),
+            (0, "03:00:00".into())
+        );
+        let odd = registry("[Global]\nCleanAt=4 o'clock\n");
+        assert!(odd.notes.join(" ").contains("[Global] CleanAt: expected a time"), "{:?}", odd.notes);
         assert_eq!((empty.services.smtp.delivery_threads, empty.services.smtp.retry_threads), (30, 15));
         assert!(
             empty.notes.is_empty() && empty.primary().is_none() && !empty.has_global && !empty.has_domains

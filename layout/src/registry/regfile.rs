@@ -13,14 +13,11 @@
 //! Limits: [`super::MAX_FILE_BYTES`] a file, [`MAX_VALUE_BYTES`] a value, [`MAX_TEXT_LINES`] lines of one text.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use super::alias::{self, Alias};
 use super::doc::{Doc, END_LINE, write_section};
-use super::model::{DOMAINS, Domain, GLOBAL, IMPORTED, PATHS, ROUTES, Registry, SERVICES, is_mapping_name};
+use super::model::{DOMAINS, GLOBAL, IMPORTED, PATHS, ROUTES, SERVICES, is_mapping_name};
 use super::value::{self, Value, Written};
 use super::{MAX_FILE_BYTES, fold, same_name};
-use crate::password::Stored;
 use crate::text::{self, CodePage};
 
 /// Largest value that is imported, in bytes (Windows advises against more than 2 KB).
@@ -127,48 +124,6 @@ pub struct SkippedLine {
     pub reason: String,
 }
 
-/// An alias that needs attention.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AliasFinding {
-    /// Its domain.
-    pub domain: String,
-    /// Its name.
-    pub alias: String,
-    /// Its value.
-    pub value: String,
-}
-
-/// What was found in one domain.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DomainReport {
-    /// Its official name.
-    pub name: String,
-    /// Its mapping key.
-    pub address: String,
-    /// Its other names.
-    pub other_names: Vec<String>,
-    /// Number of users.
-    pub users: usize,
-    /// Users whose old password works.
-    pub passwords_kept: usize,
-    /// Users whose password is in a format that is not known: they need a new one.
-    pub passwords_unknown: Vec<String>,
-    /// Users without a password: no login until one is set.
-    pub passwords_missing: Vec<String>,
-    /// Users that are disabled.
-    pub disabled: usize,
-    /// Number of aliases with addresses.
-    pub standard_aliases: usize,
-    /// Number of aliases with a group file.
-    pub group_aliases: usize,
-    /// Number of aliases that run programs.
-    pub program_aliases: usize,
-    /// Number of aliases of the list server.
-    pub list_server_aliases: usize,
-    /// Lists that the registry knows of.
-    pub lists: Vec<String>,
-}
-
 /// What an import found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportReport {
@@ -176,20 +131,10 @@ pub struct ImportReport {
     pub keys: usize,
     /// Number of values.
     pub values: usize,
-    /// By domain, in the order of the export.
-    pub domains: Vec<DomainReport>,
-    /// Program aliases; all are off.
-    pub programs_off: Vec<AliasFinding>,
-    /// Aliases with a bar at an odd place; mail for them waits.
-    pub unclear_aliases: Vec<AliasFinding>,
-    /// Paths that lead out of every directory that is mapped.
-    pub paths_outside: Vec<String>,
     /// Lines that were skipped.
     pub skipped: Vec<SkippedLine>,
     /// Do the settings of the services lack?
     pub services_missing: bool,
-    /// Everything else that the admin should know.
-    pub notes: Vec<String>,
 }
 
 /// Makes a registry out of `.reg` files.
@@ -204,14 +149,9 @@ pub fn import(files: &[RegFile], options: &ImportOptions) -> Result<(Doc, Import
         map_ip(&mut tree, &places, old, new)?;
     }
     let doc = Doc::parse(render(&tree, &places, options).into_bytes()).0;
-    let registry = Registry::from_doc(&doc);
     report.keys = tree.live().count();
     report.values = tree.live().map(|key| key.values.iter().flatten().count()).sum();
     report.services_missing = places.services.is_none();
-    report.notes = registry.notes.clone();
-    for domain in &registry.domains {
-        report_domain(&doc, domain, &registry, &mut report);
-    }
     Ok((doc, report))
 }
 
@@ -773,153 +713,6 @@ fn normal_path(path: &str) -> String {
     path.replace('/', "\\").trim_end_matches('\\').to_lowercase()
 }
 
-fn report_domain(doc: &Doc, domain: &Domain, registry: &Registry, report: &mut ImportReport) {
-    let mut found = DomainReport {
-        name: domain.name.clone(),
-        address: domain.address.clone(),
-        other_names: domain.aliases_of_domain.clone(),
-        users: domain.users.len(),
-        ..DomainReport::default()
-    };
-    for user in domain.users.values() {
-        match user.password_kind() {
-            Stored::Imail | Stored::Argon2 => found.passwords_kept += 1,
-            Stored::Unknown => found.passwords_unknown.push(user.id.clone()),
-            Stored::Empty => found.passwords_missing.push(user.id.clone()),
-        }
-        found.disabled += usize::from(user.has(super::model::flags::DISABLED));
-    }
-    for entry in domain.aliases.values() {
-        let finding = || AliasFinding {
-            domain: domain.name.clone(),
-            alias: entry.name.clone(),
-            value: entry.value.clone(),
-        };
-        match alias::classify(&entry.value) {
-            Alias::Standard(_) => found.standard_aliases += 1,
-            Alias::ListServer(_) => found.list_server_aliases += 1,
-            Alias::Unclear => report.unclear_aliases.push(finding()),
-            Alias::Program(_) => {
-                found.program_aliases += 1;
-                report.programs_off.push(finding());
-            }
-            Alias::Group(path) => {
-                found.group_aliases += 1;
-                report_path(&path, registry, report);
-            }
-        }
-    }
-    report_path(&domain.top_dir, registry, report);
-    let lists = doc.children(&format!("{DOMAINS}\\{}\\Lists", domain.name));
-    found.lists = lists.into_iter().map(str::to_owned).collect();
-    if domain.users.is_empty() {
-        report.notes.push(format!(
-            "the domain {} has no users in the export. If its users came from Windows or an external database, add them with adduser",
-            domain.name
-        ));
-    }
-    report.domains.push(found);
-}
-
-/// Notes an absolute path that no mapped directory holds.
-fn report_path(path: &str, registry: &Registry, report: &mut ImportReport) {
-    let normal = normal_path(path);
-    let is_absolute = normal.get(1..2) == Some(":") || normal.starts_with('\\');
-    let inside = registry.paths.iter().any(|(old, _)| {
-        let rest = normal.strip_prefix(&normal_path(old));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\\'))
-    });
-    if is_absolute && !inside && !report.paths_outside.iter().any(|other| normal_path(other) == normal) {
-        report.paths_outside.push(path.to_owned());
-    }
-}
-
-impl ImportReport {
-    /// Is there anything that the admin must look at? Lines that were skipped count.
-    pub fn needs_attention(&self) -> bool {
-        let users = |domain: &DomainReport| domain.passwords_unknown.len() + domain.passwords_missing.len();
-        self.services_missing
-            || !self.skipped.is_empty()
-            || !self.programs_off.is_empty()
-            || !self.unclear_aliases.is_empty()
-            || !self.paths_outside.is_empty()
-            || !self.notes.is_empty()
-            || self.domains.iter().any(|domain| users(domain) > 0)
-    }
-}
-
-impl fmt::Display for ImportReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} keys, {} values, {} domains", self.keys, self.values, self.domains.len())?;
-        for domain in &self.domains {
-            write!(f, "  {} [{}]: {} users", domain.name, domain.address, domain.users)?;
-            if domain.disabled > 0 {
-                write!(f, " ({} disabled)", domain.disabled)?;
-            }
-            write!(
-                f,
-                ", {} passwords kept; aliases: {} standard, {} group, {} program, {} list server",
-                domain.passwords_kept,
-                domain.standard_aliases,
-                domain.group_aliases,
-                domain.program_aliases,
-                domain.list_server_aliases
-            )?;
-            writeln!(f, "; {} lists in the registry", domain.lists.len())?;
-            if !domain.other_names.is_empty() {
-                writeln!(f, "    also known as: {}", domain.other_names.join(", "))?;
-            }
-        }
-        writeln!(f, "\nWhat needs attention:")?;
-        for domain in &self.domains {
-            for (ids, text) in [
-                (&domain.passwords_unknown, "unknown password format, they need a new password"),
-                (&domain.passwords_missing, "no password, no login until one is set"),
-            ] {
-                if !ids.is_empty() {
-                    writeln!(f, "- {}: {} users: {}: {}", domain.name, ids.len(), text, ids.join(", "))?;
-                }
-            }
-        }
-        for found in &self.programs_off {
-            writeln!(
-                f,
-                "- program alias {}@{} is off: {}. To allow it, name the program in AllowedPrograms of [Global]",
-                found.alias, found.domain, found.value
-            )?;
-        }
-        for found in &self.unclear_aliases {
-            writeln!(
-                f,
-                "- alias {}@{} is not understood, its mail waits: {}",
-                found.alias, found.domain, found.value
-            )?;
-        }
-        for path in &self.paths_outside {
-            writeln!(f, "- {path} is in no directory that is mapped: use --map-dir OLD=NEW, or change it")?;
-        }
-        for line in &self.skipped {
-            writeln!(f, "- {} line {}: skipped, expected {}", line.file, line.line, line.reason)?;
-        }
-        for note in &self.notes {
-            writeln!(f, "- {note}")?;
-        }
-        if self.services_missing {
-            writeln!(
-                f,
-                "- the settings of the services are not in these files, so they have their defaults. To take them over, run on \
-                 the old server: reg export HKLM\\SYSTEM\\CurrentControlSet\\Services\\SMTPD32 smtp.reg (and POP3D32, IMAP4D32), \
-                 and import these files too"
-            )?;
-        }
-        writeln!(f, "- mail is relayed for nobody without a login: set RelayMode to change that")?;
-        write!(
-            f,
-            "- logins without TLS are taken from this machine and private networks only: set PlainLogin in [Global] to change that"
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -974,27 +767,7 @@ mod tests {
         assert_eq!(doc.get_text(&format!("{user}ann"), "Note").as_deref(), Some("two\r\nlines"));
         let aliases = doc.get("Domains\\192.0.2.10", "Aliases");
         assert_eq!(aliases, Some(Written::Multi(vec!["example.net".into()], true)));
-        let domain = &report.domains[0];
-        assert_eq!(
-            (domain.users, domain.passwords_kept, domain.group_aliases, domain.program_aliases),
-            (2, 1, 1, 1)
-        );
-        assert_eq!(domain.passwords_unknown, ["ann"]);
-        assert_eq!(report.programs_off[0].alias, "fax");
-        assert_eq!(report.paths_outside, ["D:\\lists\\staff.lst"]);
         assert!(report.services_missing && report.skipped.is_empty());
-        let text = report.to_string();
-        for part in [
-            "fax@mail.example.com is off",
-            "unknown password format",
-            "D:\\lists",
-            "SMTPD32",
-            "RelayMode",
-            "PlainLogin",
-        ] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
-        assert!(!text.contains("XYZ"));
     }
 
     #[test]
@@ -1089,12 +862,11 @@ mod tests {
             map_ips: vec![("192.0.2.10".into(), "10.0.0.1".into())],
             ..ImportOptions::default()
         };
-        let (doc, report) = import(&[file(utf16(&sample()))], &options).unwrap();
+        let (doc, _) = import(&[file(utf16(&sample()))], &options).unwrap();
         assert_eq!(doc.get_text("Domains\\10.0.0.1", "Official").as_deref(), Some("mail.example.com"));
         assert!(!doc.has_section("Domains\\192.0.2.10"));
         assert_eq!(doc.get_text("Domains\\mail.example.com", "Address").as_deref(), Some("10.0.0.1"));
         assert_eq!(doc.values("Paths").len(), 2);
-        assert!(report.paths_outside.is_empty());
         for (old, new) in [("192.0.2.99", "10.0.0.1"), ("192.0.2.10", "name"), ("192.0.2.10", "192.0.2.10")] {
             let options =
                 ImportOptions { map_ips: vec![(old.into(), new.into())], ..ImportOptions::default() };

@@ -101,8 +101,18 @@ pub fn load_for_start(root: &Root) -> Result<Loaded, StoreError> {
     }
 }
 
-/// Keeps `bytes` as the last registry that was good. The server calls this when it takes a file over.
+/// Keeps `bytes` as the last registry that was good. The server calls this when it takes a file over. While somebody changes the registry
+/// nothing is written: whoever it is keeps the newer one.
 pub fn save_good(root: &Root, bytes: &[u8]) -> io::Result<()> {
+    match lock::acquire(root.disk(), &root.registry_lock(), Open::Create, Duration::ZERO) {
+        Ok(_lock) => put_good(root, bytes),
+        Err(LockError::Busy(_)) => Ok(()),
+        Err(LockError::Io(error)) => Err(error),
+    }
+}
+
+/// The same, for whoever has the lock: without it two would write the same temporary file.
+fn put_good(root: &Root, bytes: &[u8]) -> io::Result<()> {
     let path = root.registry_good();
     let temporary = path.with_suffix(".$$$");
     write_private(root.disk(), &path, &temporary, bytes)?;
@@ -129,7 +139,7 @@ pub fn edit<T, E: From<StoreError>>(
         validate(&bytes, before, complaints.len())?;
         if put(disk, &path, &bytes, stamp).map_err(StoreError::from)? {
             // The edit is durable; a copy that could not be written costs only the fall-back.
-            let _ = save_good(root, &bytes);
+            let _ = put_good(root, &bytes);
             return Ok(result);
         }
     }
@@ -153,7 +163,7 @@ pub fn create(root: &Root, doc: &Doc, force: bool) -> Result<Option<TreePath>, S
     write_private(disk, &path, &temporary, &bytes)?;
     disk.rename(&temporary, &path)?;
     disk.sync_dir(&path.parent())?;
-    save_good(root, &bytes)?;
+    put_good(root, &bytes)?;
     Ok(kept)
 }
 

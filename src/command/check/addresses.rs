@@ -1,6 +1,6 @@
 //! Where aliases, group files and forwards lead: targets that do not exist, and mail that would run in circles.
 
-use super::super::survey::Tree;
+use super::super::reading::Tree;
 use super::{Area, Report};
 use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
@@ -32,7 +32,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    fn alias(name: &str, domain: &Domain) -> Node {
+    pub(super) fn alias(name: &str, domain: &Domain) -> Node {
         Node::Alias(fold(name).into_owned(), fold(&domain.name).into_owned())
     }
 
@@ -69,8 +69,11 @@ pub(super) fn check(tree: &Tree<'_>, report: &mut Report) {
             alias(tree, domain, entry, &mut edges, report);
         }
         for (id, dir) in tree.user_dirs(domain) {
-            forward(tree, domain, id.as_str(), &dir, &mut edges, report);
+            forward(tree, domain, id, &dir, &mut edges, report);
             mailbox_forwards(tree, domain, &dir, report);
+        }
+        for dir in tree.lists(domain) {
+            list_owner(tree, domain, dir.name(), report);
         }
     }
     loops(&edges, report);
@@ -103,11 +106,20 @@ fn alias(tree: &Tree<'_>, domain: &Domain, entry: &AliasEntry, edges: &mut Edges
 pub(super) fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Result<Vec<String>, String> {
     let Some(file) = tree.group_file(domain, path) else {
         return Err(format!(
-            "its file {path} is not there, so its mail reaches nobody: copy the file, add a line OLD=NEW to [Paths], or \
+            "the file {path} is not there, so its mail reaches nobody: copy the file, add a line OLD=NEW to [Paths], or \
              remove the alias"
         ));
     };
     members(tree, &file).map_err(|error| format!("its file {file}: {error}"))
+}
+
+/// The owner of a list gets what may not be posted, and what comes back.
+fn list_owner(tree: &Tree<'_>, domain: &Domain, name: &str, report: &mut Report) {
+    let Some(list) = super::list::open(tree, domain, name) else { return };
+    if target(tree, domain, &list.owner, None) == Target::Unknown {
+        let text = format!("{}: its owner {} does not exist", list.address.post(), list.owner);
+        report.finding(Area::List, text);
+    }
 }
 
 fn forward(
@@ -276,7 +288,7 @@ mod tests {
             ("x=zoe\nnobody=ann\n", &[], "goes to nobody"),
             ("x=y\ny=x@a.b\n", &[], "x@a.b -> y@a.b -> x@a.b"),
             ("news=news\n", &[], "news does not exist"),
-            ("news=news\n", &[("lists/news/users.lst", b"")], ""),
+            ("news=news\npostmaster=ann\n", &[("lists/news/users.lst", b"")], ""),
             ("g=C:\\IMail\\g.lst\n", &[("G.lst", b"; members\r\nann\r\nbob@a.b\r\n")], ""),
             ("g=C:\\IMail\\g.lst\n", &[], "g.lst is not there"),
             ("g=D:\\g.lst\n", &[("lists/g.lst", b"ann\n")], ""),

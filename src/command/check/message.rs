@@ -215,7 +215,7 @@ impl Answer {
         out
     }
 
-    pub(super) fn json(&self) -> String {
-        format!("{:#}\n", self.0.iter().map(Step::json).collect::<Value>())
+    pub(super) fn json(&self) -> Value {
+        self.0.iter().map(Step::json).collect()
     }
 }

@@ -1,13 +1,13 @@
 //! The registry by itself.
 
+use super::super::inventory::is_allowed;
 use super::{Area, Report};
 use crate::smtp::relay;
 use layout::password::Stored;
-use layout::registry::alias::{Alias, Program, classify};
+use layout::registry::alias::{Alias, classify};
 use layout::registry::check::regcheck;
 use layout::registry::doc::Complaint;
 use layout::registry::model::{Domain, Registry};
-use layout::registry::same_name;
 use layout::registry::store;
 use layout::root::Root;
 use std::net::IpAddr;
@@ -16,7 +16,8 @@ use std::net::IpAddr;
 const NO_FAULT: [&str; 4] =
     ["Starting Domain Registry check", "System IP found", "Primary Host", "Domain registry check complete"];
 
-pub(super) fn check(
+/// The file of a tree in use, and whether its addresses are this machine's.
+pub(super) fn in_use(
     root: &Root,
     registry: &Registry,
     complaints: &[Complaint],
@@ -31,15 +32,26 @@ pub(super) fn check(
     for complaint in complaints {
         report.finding(Area::Registry, format!("registry.ini: {complaint}"));
     }
-    for note in &registry.notes {
-        report.finding(Area::Registry, note.as_str());
-    }
     let (lines, _) = regcheck(registry, local);
     for line in lines.iter().filter(|line| !NO_FAULT.iter().any(|good| line.starts_with(good))) {
         report.finding(Area::Registry, line.as_str());
     }
+}
+
+/// What it says.
+pub(super) fn check(registry: &Registry, report: &mut Report) {
+    for note in &registry.notes {
+        report.finding(Area::Registry, note.as_str());
+    }
     relay::warnings(registry).into_iter().for_each(|text| report.finding(Area::Registry, text));
     for domain in &registry.domains {
+        if domain.users.is_empty() {
+            let text = format!(
+                "{} has no users. If they came from Windows or an external database, add them with adduser",
+                domain.name
+            );
+            report.note(Area::Domain, text);
+        }
         passwords(domain, report);
         aliases(domain, registry, report);
     }
@@ -81,10 +93,6 @@ fn aliases(domain: &Domain, registry: &Registry, report: &mut Report) {
     }
 }
 
-fn is_allowed(program: &Program, registry: &Registry) -> bool {
-    registry.global.allowed_programs.iter().any(|allowed| same_name(allowed, &program.file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +121,8 @@ mod tests {
             disk.seed(&root.registry_ini(), text.as_bytes());
             let mut report = Report::default();
             let loaded = store::load(&root).unwrap();
-            check(&root, &loaded.registry, &loaded.complaints, &[], &mut report);
+            in_use(&root, &loaded.registry, &loaded.complaints, &[], &mut report);
+            check(&loaded.registry, &mut report);
             let found: Vec<&str> = report.findings.listed.iter().map(|(_, text)| text.as_str()).collect();
             match expected {
                 "" => assert_eq!(found, [""; 0]),

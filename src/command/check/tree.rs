@@ -1,44 +1,70 @@
 //! The directories of domains and users: mailboxes, lists, and names that stand in each other's way.
 
-use super::super::survey::{DomainSurvey, FoundMailbox, Tree};
+use super::super::inventory::Inventory;
+use super::super::lists;
+use super::super::reading::{DomainReading, FoundMailbox, ListDir};
 use super::{Area, Report, mailbox_error};
 use layout::mailbox::{IndexState, Inspection};
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use layout::registry::doc::Doc;
+use layout::registry::model::Registry;
+use layout::registry::same_name;
 
-/// How deep directories of users are followed here.
-const DEPTH_MAX: usize = 32;
 /// A mailbox that IMail can still read has at most so many bytes.
 const IMAIL_MAX: u64 = layout::limits::RETURNABLE_MAILBOX_MAX;
+/// So many mailboxes with NUL bytes are named: where a disk lost its cache there may be thousands.
+const NUL_NAMED: usize = 100;
 
-pub(super) fn check(tree: &Tree<'_>, report: &mut Report) {
-    for found in tree.survey() {
-        domain(&found, report);
+pub(super) fn check(
+    registry: &Registry,
+    inventory: &Inventory<'_>,
+    fresh: Option<&Doc>,
+    report: &mut Report,
+) {
+    let mut nul = 0;
+    for found in &inventory.domains {
+        domain(found, fresh, report);
         for mailbox in &found.mailboxes {
-            self::mailbox(mailbox, tree.registry.global.return_to_imail, report);
+            self::mailbox(mailbox, registry.global.return_to_imail, &mut nul, report);
         }
-        hidden(tree, &found, report);
+        for file in &found.hidden {
+            report.finding(
+                Area::Mailbox,
+                format!(
+                    "{}: shown to nobody, since a mailbox of the same name stands outside this directory, or its name cannot be \
+                     shown: rename it",
+                    file.display()
+                ),
+            );
+        }
+    }
+    if nul > NUL_NAMED {
+        let text = format!("{} more mailboxes hold runs of NUL bytes: mbxcheck names them", nul - NUL_NAMED);
+        report.finding(Area::Mailbox, text);
+    }
+    for path in &inventory.paths_outside {
+        report.note(
+            Area::Registry,
+            format!("{path} is in no directory that is mapped: import with --map-dir OLD=NEW, or add a line OLD=NEW to [Paths]"),
+        );
     }
 }
 
-fn domain(found: &DomainSurvey<'_>, report: &mut Report) {
+fn domain(found: &DomainReading<'_>, fresh: Option<&Doc>, report: &mut Report) {
     let name = &found.domain.name;
-    let totals = found.totals();
-    report.totals.mailboxes += totals.mailboxes;
-    report.totals.messages += totals.messages;
-    report.totals.bytes += totals.bytes;
     match &found.dir {
         None => report.finding(
             Area::Domain,
             format!(
-                "{name}: its directory {} leads nowhere on this machine: add a line OLD=NEW to [Paths]",
+                "{name}: its directory {} leads nowhere on this machine: say where it is, with --map-dir OLD=NEW of import or a line \
+                 OLD=NEW in [Paths]",
                 found.domain.top_dir
             ),
         ),
         Some(dir) if !found.exists => report.finding(
             Area::Domain,
             format!(
-                "{name}: its directory {} is not there: copy it, or add a line OLD=NEW to [Paths]",
+                "{name}: its directory {} is not there: copy it, or say where it is, with --map-dir OLD=NEW of import or a line \
+                 OLD=NEW in [Paths]",
                 dir.top()
             ),
         ),
@@ -56,6 +82,14 @@ fn domain(found: &DomainSurvey<'_>, report: &mut Report) {
             format!("{path}: a directory of no user. Add the user, or move the directory away"),
         );
     }
+    for list in fresh.into_iter().flat_map(|doc| lists::in_registry(doc, name)) {
+        if !found.lists.iter().any(|dir| same_name(&dir.name, list)) {
+            let text = format!(
+                "{list}@{name}: the registry has this list, but its directory lists/{list} is not there: copy it"
+            );
+            report.finding(Area::List, text);
+        }
+    }
     for line in &found.unreadable {
         report.finding(Area::Domain, line.as_str());
     }
@@ -65,28 +99,56 @@ fn domain(found: &DomainSurvey<'_>, report: &mut Report) {
         }
     }
     for list in found.lists.iter().filter(|list| !list.has_settings) {
-        report.finding(
-            Area::List,
-            format!(
-                "{}@{name}: no list.ini, so every post goes to postmaster, as if moderated: make one",
-                list.name
-            ),
-        );
+        report.finding(Area::List, without_settings(name, list, fresh));
     }
 }
 
-fn mailbox(found: &FoundMailbox, return_to_imail: bool, report: &mut Report) {
+/// What to say of a list without `list.ini`; an import makes one.
+fn without_settings(domain: &str, list: &ListDir, fresh: Option<&Doc>) -> String {
+    let Some(doc) = fresh else {
+        let name = &list.name;
+        return format!(
+            "{name}@{domain}: no list.ini, so every post goes to postmaster, as if moderated: make one"
+        );
+    };
+    let taken = lists::taken_over(doc, domain, &list.name);
+    let from = match taken.is_empty() {
+        true => "its settings are not in the registry".to_owned(),
+        false => format!("the registry gave {}", taken.join(", ")),
+    };
+    let posting = match taken.contains(&"AllowPostingBy") {
+        true => "see list.ini",
+        false => "every post goes to the owner until list.ini says otherwise: see AllowPostingBy there",
+    };
+    format!("list {}@{domain}: {from}; {posting}", list.name)
+}
+
+fn mailbox(found: &FoundMailbox, return_to_imail: bool, nul: &mut usize, report: &mut Report) {
     let file = &found.file;
     let seen = match &found.seen {
         Ok(seen) => seen,
         Err(error) => return report.finding(Area::Mailbox, mailbox_error(file, error)),
     };
-    let Inspection { head, tail, bytes, index, .. } = *seen;
+    let Inspection { head, tail, torn, bytes, index, .. } = *seen;
     if tail > 0 {
         report.finding(
             Area::Mailbox,
             format!("{file}: its last {tail} bytes are no whole message: somebody writes this moment, or was cut off"),
         );
+    } else if torn {
+        report.finding(
+            Area::Mailbox,
+            format!("{file}: it ends within a line, so its last message is not whole: see mbxcheck --repair"),
+        );
+    }
+    if let Some(at) = seen.nul {
+        *nul += 1;
+        if *nul <= NUL_NAMED {
+            let text = format!(
+                "{file}: NUL bytes from byte {at} on, as a power cut leaves them: see mbxcheck --repair"
+            );
+            report.finding(Area::Mailbox, text);
+        }
     }
     if head > 0 {
         report.note(
@@ -105,38 +167,5 @@ fn mailbox(found: &FoundMailbox, return_to_imail: bool, report: &mut Report) {
             report.finding(Area::Mailbox, format!("{file}: the index is damaged: {how}"))
         }
         IndexState::None | IndexState::Current | IndexState::Behind => {}
-    }
-}
-
-/// Mailbox files of users that no client can see. Those that differ from a shown one in case are found elsewhere.
-fn hidden(tree: &Tree<'_>, found: &DomainSurvey<'_>, report: &mut Report) {
-    let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-    let shown: HashSet<String> = found.mailboxes.iter().map(|mailbox| lower(&mailbox.file.full())).collect();
-    for (_, user) in tree.user_dirs(found.domain) {
-        let mut files = Vec::new();
-        mailbox_files(&user.path().full(), 0, &mut files);
-        for file in files.iter().filter(|file| !shown.contains(&lower(file))) {
-            report.finding(
-                Area::Mailbox,
-                format!(
-                    "{}: shown to nobody, since a mailbox of the same name stands outside this directory, or its name cannot be \
-                     shown: rename it",
-                    file.display()
-                ),
-            );
-        }
-    }
-}
-
-fn mailbox_files(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
-        let is_mailbox = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mbx"));
-        if kind.is_dir() && depth < DEPTH_MAX {
-            mailbox_files(&path, depth + 1, files);
-        } else if kind.is_file() && is_mailbox {
-            files.push(path);
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Accepting, delivering, retrying and bouncing on the simulated disk: the machine stops, or the disk fails, at every single write. Whatever
 //! the disk then holds, a message that was acknowledged gets to everybody: into a mailbox exactly once, to another server once or, if the
-//! machine stopped between its answer and our note of it, twice; and its sender learns who did not get it.
+//! machine stopped between its answer and our note of it, twice; and its sender learns who did not get it, and who did if he asked. A disk that fails and
+//! then works again makes nothing twice.
 
 use super::attempt;
 use super::peers::{Heard, Script, peer};
@@ -14,6 +15,7 @@ use layout::mailbox::read_content;
 use layout::mbx::compose::Source;
 use layout::path::TreePath;
 use layout::root::Root;
+use layout::spool::dsn::{Dsn, Notify};
 use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient};
 use layout::spool::store::Body;
@@ -46,21 +48,38 @@ enum Work {
     Accept(usize),
     /// A pass over a message that waits.
     Pass,
+    /// The same, and the sender wants to know who has it.
+    PassAndTell,
 }
 
 /// How it went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     Crash(Crash),
     /// The disk works again.
     GoingOn,
+}
+
+/// In what ways it may go on after a failure at the `n`th write.
+pub(super) fn ways(failure: Failure, n: u64) -> Vec<After> {
+    let mut ways = vec![After::Crash(Crash::Kill)];
+    match failure {
+        Failure::Full | Failure::Error => ways = vec![After::GoingOn],
+        // What a power cut leaves torn the other way shows.
+        Failure::TornCrash => {}
+        Failure::Crash => {
+            ways.push(After::Crash(Crash::PowerStrict));
+            ways.extend((0..2).map(|seed| After::Crash(Crash::PowerMixed(n * 100 + seed))));
+        }
+    }
+    ways
 }
 
 fn tree_on(disk: &SimDisk) -> Root {
     Root::new(Arc::new(disk.clone()), Path::new("/mail"))
 }
 
-fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
+pub(super) fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
     let short = Duration::from_secs(5);
     let options = Options {
         routes: vec![Route::parse("peer.example", &peer.to_string()).unwrap()],
@@ -78,12 +97,17 @@ fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
 
 /// A tree with a spool and a list, and the server on it.
 fn fresh(peer: SocketAddr) -> (SimDisk, Server) {
+    fresh_with(peer, &LIST)
+}
+
+/// The same, with these files of the list.
+pub(super) fn fresh_with(peer: SocketAddr, files: &[(&str, &[u8])]) -> (SimDisk, Server) {
     let disk = SimDisk::new();
     disk.seed(&TreePath::operator(Path::new("/mail/registry.ini")), REGISTRY);
     let root = tree_on(&disk);
     let list = root.find(&root.find(root.top(), "lists"), "news");
     root.make_dirs(&list).unwrap();
-    for (name, content) in LIST {
+    for (name, content) in files {
         disk.seed(&root.find(&list, name), content);
     }
     let server = start(&disk, peer);
@@ -97,25 +121,38 @@ fn full(name: &str) -> String {
 }
 
 /// Puts a message into the spool.
-fn spooled(server: &Server, recipients: &[String]) {
+fn spooled(server: &Server, recipients: &[String], notify: Option<Notify>) {
+    spooled_mail(server, SENDER, recipients, notify, &format!("{SUBJECT}\r\ntext\r\n"));
+}
+
+/// The same with this text and sender.
+pub(super) fn spooled_mail(
+    server: &Server,
+    sender: &str,
+    recipients: &[String],
+    notify: Option<Notify>,
+    message: &str,
+) {
     let inner = &server.transport.inner;
     let config = server.live.now();
     let name = ItemName::new(inner.ids.own().unwrap(), Origin::Mail);
+    let waiting =
+        |address: &String| Recipient { dsn: Dsn { notify, ..Dsn::default() }, ..Recipient::new(address) };
     let fields = Fields {
         data: windows_path(&config, &name.file(Role::Data)),
         host: "example.org".into(),
-        auth_user: SENDER.into(),
-        sender: SENDER.into(),
-        recipients: recipients.iter().map(|address| Recipient::new(address)).collect(),
+        auth_user: sender.into(),
+        sender: sender.into(),
+        recipients: recipients.iter().map(waiting).collect(),
         ..Fields::default()
     };
-    let body = Body::Copy(Source::Bytes(format!("{SUBJECT}\r\ntext\r\n").into_bytes().into()));
+    let body = Body::Copy(Source::Bytes(message.as_bytes().to_vec().into()));
     let prepared = inner.store.prepare(&name, body, &Envelope::new(&fields)).unwrap();
     tokio::task::block_in_place(|| inner.commit(prepared)).unwrap();
 }
 
 /// One try of all that waits.
-async fn pass(server: &Server) {
+pub(super) async fn pass(server: &Server) {
     let inner = &server.transport.inner;
     let Ok(listing) = tokio::task::block_in_place(|| inner.store.scan()) else { return };
     for item in listing.items {
@@ -127,9 +164,14 @@ async fn pass(server: &Server) {
 
 /// The messages of a user's mailbox that hold a text, each checked to be whole.
 fn count(server: &Server, user: &str, text: &str) -> usize {
+    messages(server, &full(user)).iter().filter(|message| message.contains(text)).count()
+}
+
+/// The messages of the mailbox that an address leads to, each checked to be whole.
+pub(super) fn messages(server: &Server, address: &str) -> Vec<String> {
     let config = server.live.now();
-    let target = crate::transport::route::route(&config, &full(user), false).unwrap().mailboxes.remove(0);
-    assert_eq!(mailbox_address(&config, &target), full(user));
+    let target = crate::transport::route::route(&config, address, false).unwrap().mailboxes.remove(0);
+    assert_eq!(mailbox_address(&config, &target), address);
     server.transport.inner.hub.open(&target.dir, &target.mailbox).with(|mailbox| {
         mailbox.refresh(Duration::from_secs(1)).unwrap();
         let records: Vec<_> = mailbox.messages().copied().collect();
@@ -137,7 +179,7 @@ fn count(server: &Server, user: &str, text: &str) -> usize {
             let content = read_content(&*mailbox.reader().unwrap(), record).unwrap();
             String::from_utf8(content).unwrap()
         };
-        records.iter().map(whole).filter(|message| message.contains(text)).count()
+        records.iter().map(whole).collect()
     })
 }
 
@@ -186,8 +228,9 @@ impl Run<'_> {
                 let said = server.send_with(SENDER, true, &to, SUBJECT, size).await;
                 (disk, server, said == "taken")
             }
-            Work::Pass => {
-                spooled(&server, &to);
+            Work::Pass | Work::PassAndTell => {
+                let notify = matches!(self.work, Work::PassAndTell).then(|| Notify::parse("SUCCESS,FAILURE"));
+                spooled(&server, &to, notify.flatten());
                 disk.fail_at(n, failure);
                 pass(&server).await;
                 (disk, server, true)
@@ -195,8 +238,8 @@ impl Run<'_> {
         }
     }
 
-    /// Everything that waits is tried a few times; then everybody has what is his.
-    async fn check(&self, server: &Server, acknowledged: bool, clean: bool, what: &str) {
+    /// Everything that waits is tried a few times; then everybody has what is his. `once`: nothing may be there twice.
+    async fn check(&self, server: &Server, acknowledged: bool, once: bool, what: &str) {
         // The bounce is an item of its own.
         for _ in 0..4 {
             pass(server).await;
@@ -208,14 +251,20 @@ impl Run<'_> {
                 assert!(found == 1 || (!acknowledged && found == 0), "{what}: {found} for {user}");
             }
             if self.is_for("ok") {
-                let most = if clean { 1 } else { 2 };
+                let most = if once { 1 } else { 2 };
                 let found = heard(&self.peer.1);
                 assert!(found <= most && (found >= 1 || !acknowledged), "{what}: sent {found} times");
             }
             if self.is_for("no") {
                 let found = self.bounces(server);
-                let most = if clean { 1 } else { 2 };
+                let most = if once { 1 } else { 2 };
                 assert!(found <= most && (found >= 1 || !acknowledged), "{what}: {found} bounces");
+            }
+            if matches!(self.work, Work::PassAndTell) {
+                let most = if once { 1 } else { 2 };
+                let found =
+                    count(server, "ann", "Final-Recipient: rfc822; ok@peer.example\r\nAction: relayed\r\n");
+                assert!((1..=most).contains(&found), "{what}: {found} reports");
             }
             let expected = if self.is_for("later") { vec![full("later")] } else { Vec::new() };
             let left = waiting(server);
@@ -233,17 +282,7 @@ impl Run<'_> {
                 let (disk, server, acknowledged) = self.until(n, failure).await;
                 let clean = disk.operations() < n;
                 let said = heard(&self.peer.1);
-                let mut ways = vec![After::Crash(Crash::Kill)];
-                match failure {
-                    Failure::Full | Failure::Error => ways = vec![After::GoingOn],
-                    // What a power cut leaves torn the other way shows.
-                    Failure::TornCrash => {}
-                    Failure::Crash => {
-                        ways.push(After::Crash(Crash::PowerStrict));
-                        ways.extend((0..2).map(|seed| After::Crash(Crash::PowerMixed(n * 100 + seed))));
-                    }
-                }
-                for after in ways {
+                for after in ways(failure, n) {
                     self.peer.1.lock().unwrap().0.clear();
                     let lines = vec![SUBJECT.trim_end().to_owned(); said];
                     self.peer.1.lock().unwrap().0.extend(lines);
@@ -252,7 +291,7 @@ impl Run<'_> {
                     match after {
                         After::GoingOn => {
                             disk.heal();
-                            self.check(&server, acknowledged, clean, &what).await;
+                            self.check(&server, acknowledged, true, &what).await;
                         }
                         After::Crash(crash) => {
                             let next = start(&disk.after(crash), self.peer.0);
@@ -299,6 +338,11 @@ async fn putting_a_part_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_post_to_a_list() {
     at_every_write(Work::Pass, &["news"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn telling_of_success() {
+    at_every_write(Work::PassAndTell, &["ok"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

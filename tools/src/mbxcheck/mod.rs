@@ -20,7 +20,7 @@ use std::time::Duration;
 use layout::disk::real::RealDisk;
 use layout::disk::{Disk, Open};
 use layout::lock::{self, PATIENCE};
-use layout::mailbox::{IndexState, Mailbox, inspect};
+use layout::mailbox::{IndexState, Mailbox, Trust, inspect};
 use layout::mbx::repair::{Nowhere, Report, examine};
 use layout::mbx::scan::UNFINISHED_FOR;
 use layout::path::TreePath;
@@ -58,6 +58,7 @@ Exit code: 0 no damage found, 1 damage found (and with --repair repaired), 2 wro
 
 const PROGRAM: Program = Program {
     name: "mbxcheck",
+    about: "Verifies, dumps, rebuilds and repairs mailboxes",
     usage: USAGE,
     table: Table {
         switches: &[
@@ -177,7 +178,7 @@ fn verify(disk: &Arc<dyn Disk>, path: &TreePath) -> Result<Told, String> {
     let mut told = findings(path, &report);
     // Without an index there is nothing that could contradict the file.
     if disk.stat(&path.with_extension("rsx")).is_ok()
-        && let Ok(inspection) = inspect(disk, path)
+        && let Ok(inspection) = inspect(disk, path, Trust::Nothing)
         && let IndexState::Damaged(how) = inspection.index
     {
         told.damaged = true;

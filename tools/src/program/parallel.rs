@@ -1,9 +1,9 @@
 //! The same work on many things, on all cores, with a line on the terminal that counts.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use layout::parallel;
 
 /// From so many things on, progress is shown.
 const PROGRESS_FROM: usize = 50;
@@ -15,28 +15,10 @@ pub fn each<T: Sync, R: Send>(
     work: impl Fn(&T) -> R + Sync,
     mut take: impl FnMut(usize, R),
 ) {
-    let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(things.len());
-    let (sender, receiver) = mpsc::sync_channel(threads);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            scope.spawn(move || {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(thing) = things.get(at) else { return };
-                    if sender.send((at, work(thing))).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut progress = Progress::new(what, things.len());
-        for (at, result) in receiver {
-            take(at, result);
-            progress.step();
-        }
+    let mut progress = Progress::new(what, things.len());
+    parallel::each(things, parallel::cores(), work, |at, result| {
+        take(at, result);
+        progress.step();
     });
 }
 
@@ -64,19 +46,5 @@ impl Progress<'_> {
             let end = if self.count == self.total { "\n" } else { "" };
             let _ = write!(std::io::stderr(), "\r{}: {} of {}{end}", self.what, self.count, self.total);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_thing_is_done_once() {
-        let things: Vec<usize> = (0..100).collect();
-        let mut results = vec![0; things.len()];
-        each(&things, "numbers", |thing| thing * 2, |at, result| results[at] = result);
-        assert!(results.iter().enumerate().all(|(at, result)| *result == at * 2));
-        each(&[] as &[usize], "nothing", |_| (), |_, ()| panic!());
     }
 }

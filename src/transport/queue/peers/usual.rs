@@ -105,11 +105,21 @@ async fn domains_that_do_not_exist_and_domains_that_take_no_mail() {
     let own = Exchanger { preference: 5, host: "mail.example.org".into() };
     table.exchangers.insert("loop.example".into(), vec![own]);
     let ours = Ours::start(&[], table, "");
-    let recipients = ["a@null.example", "a@missing.example", "a@loop.example"];
+    let reasons = [
+        "undeliverable to a@null.example (556 5.1.10 ",
+        "Unknown host: a@missing.example",
+        "undeliverable to a@loop.example (554 5.4.6 ",
+        "Unknown host: a@[nonsense]",
+        "Unknown host: a@b\"c",
+        "Unknown host: a@d..e",
+    ];
+    let recipients = ["null.example", "missing.example", "loop.example", "[nonsense]", "b\"c", "d..e"];
+    let recipients: Vec<String> = recipients.iter().map(|domain| format!("a@{domain}")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     ours.send("mike@example.org", &recipients, "text\r\n").await;
     ours.drained().await;
-    for recipient in recipients {
-        until(recipient, || ours.inbox("mike").contains(recipient)).await;
+    for reason in reasons {
+        until(reason, || ours.inbox("mike").contains(reason)).await;
     }
 }
 
@@ -180,13 +190,13 @@ async fn what_was_queued_before_a_restart_rests_for_the_timer() {
         let name = format!("a1b2000000{number:02}0001.SMD");
         std::fs::write(spool.join(format!("D{name}")), "Subject: x\r\n\r\ntext\r\n").unwrap();
         let envelope =
-            format!("QD{name}\r\nHexample.org\r\nS<mike@example.org>\r\n{tries}R<a{number}@[127.0.0.1]>\r\n");
+            format!("QD{name}\r\nHexample.org\r\nS<mike@example.org>\r\n{tries}R<a{number}@[127.0.0.7]>\r\n");
         std::fs::write(spool.join(format!("Q{name}")), envelope).unwrap();
     };
     write("T3\r\n", 1);
     write("", 2);
-    let ours = Ours::on(dir, &[("[127.0.0.1]", address)], Table::default(), 25);
+    let ours = Ours::on(dir, &[("[127.0.0.7]", address)], Table::default(), 25);
     until("the new one", || ours.queued().len() == 1).await;
     assert!(ours.queued()[0].1.contains("R<a1@"));
-    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a2@[127.0.0.1]>".to_owned()));
+    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a2@[127.0.0.7]>".to_owned()));
 }

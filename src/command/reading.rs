@@ -1,40 +1,52 @@
-//! What is in the directories of a data directory: domains, users, mailboxes, lists. It only looks.
+//! Reading the directories of a data directory: domains, users, mailboxes, lists. It only looks.
+//!
+//! Users are read on several threads, since nearly all of the work is reading their mailboxes.
+//!
+//! # Limits
+//! [`layout::parallel::READERS_MAX`] threads, each with a few megabytes; directories [`DEPTH_MAX`] deep.
 
 use crate::config::Config;
 use layout::disk::Kind;
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::list::settings::SettingsFile;
-use layout::mailbox::{Inspection, MailboxError, inspect};
+use layout::mailbox::{Inspection, MailboxError, Trust, inspect};
 use layout::name::UserId;
+use layout::parallel;
 use layout::path::TreePath;
 use layout::registry::model::{Domain, Registry};
-use layout::root::{DomainDir, Root, UserDir};
+use layout::root::{DELETED, DomainDir, Root, UserDir};
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// How deep directories of users are followed in search of files that nobody is shown.
+const DEPTH_MAX: usize = 32;
 
 /// A tree with the registry that says how to read it.
 pub(super) struct Tree<'a> {
     pub(super) root: &'a Root,
     pub(super) registry: &'a Registry,
-    config: &'a Config,
+    pub(super) config: &'a Config,
 }
 
 /// What was found of one domain.
-pub(super) struct DomainSurvey<'a> {
+pub(super) struct DomainReading<'a> {
     pub(super) domain: &'a Domain,
     /// Its directory; `None` if `TopDir` leads nowhere on this machine.
     pub(super) dir: Option<DomainDir>,
     /// Is the directory there?
     pub(super) exists: bool,
     /// Users without a directory: they never got mail.
-    pub(super) without_directory: usize,
+    pub(super) without_directory: Vec<&'a str>,
     /// Users whose ID can be no directory name: they cannot be served.
-    pub(super) unusable_ids: Vec<String>,
+    pub(super) unusable_ids: Vec<&'a str>,
     /// Directories of nobody.
     pub(super) orphans: Vec<TreePath>,
     /// Its lists.
     pub(super) lists: Vec<ListDir>,
     /// Its mailboxes.
     pub(super) mailboxes: Vec<FoundMailbox>,
+    /// Files of mailboxes that no client is shown.
+    pub(super) hidden: Vec<PathBuf>,
     /// Directories that could not be read, and why.
     pub(super) unreadable: Vec<String>,
 }
@@ -53,6 +65,15 @@ pub(super) struct ListDir {
 pub(super) struct FoundMailbox {
     pub(super) file: TreePath,
     pub(super) seen: Result<Inspection, MailboxError>,
+}
+
+/// What was found of one user.
+#[derive(Default)]
+struct UserReading {
+    has_directory: bool,
+    mailboxes: Vec<FoundMailbox>,
+    hidden: Vec<PathBuf>,
+    unreadable: Option<String>,
 }
 
 impl<'a> Tree<'a> {
@@ -75,23 +96,41 @@ impl<'a> Tree<'a> {
         dir.map(|dir| self.directories(&dir.lists(), &mut Vec::new())).unwrap_or_default()
     }
 
-    pub(super) fn is_directory(&self, path: &TreePath) -> bool {
+    fn is_directory(&self, path: &TreePath) -> bool {
         matches!(self.root.disk().stat(path), Ok((_, Kind::Directory)))
     }
 
     /// The users of a domain that can have a directory.
-    pub(super) fn user_dirs(&self, domain: &Domain) -> Vec<(UserId, UserDir)> {
+    pub(super) fn user_dirs(&self, domain: &'a Domain) -> Vec<(&'a str, UserDir)> {
         let Some(dir) = self.domain_dir(domain) else { return Vec::new() };
-        let ids = domain.users.values().filter_map(|user| UserId::parse(&user.id).ok());
-        ids.map(|id| (id.clone(), dir.user(&id))).collect()
+        let usable = |id: &'a str| Some((id, dir.user(&UserId::parse(id).ok()?)));
+        domain.users.values().filter_map(|user| usable(&user.id)).collect()
     }
 
-    /// Looks at everything. Every mailbox is read whole.
-    pub(super) fn survey(&self) -> Vec<DomainSurvey<'a>> {
+    /// Looks at everything. A mailbox is read whole unless its index vouches for it.
+    pub(super) fn read(&self) -> Vec<DomainReading<'a>> {
         let owners = self.owners();
         let mut seen = HashSet::new();
         let domains = self.registry.domains.iter();
-        domains.map(|domain| self.survey_domain(domain, &owners, &mut seen)).collect()
+        let mut found: Vec<DomainReading<'a>> =
+            domains.map(|domain| self.read_domain(domain, &owners, &mut seen)).collect();
+        let users: Vec<(usize, &str, UserDir)> = (found.iter().enumerate())
+            .filter(|(_, domain)| domain.exists)
+            .flat_map(|(at, domain)| {
+                self.user_dirs(domain.domain).into_iter().map(move |(id, dir)| (at, id, dir))
+            })
+            .collect();
+        let read = parallel::map(&users, parallel::readers(), |(_, _, dir)| self.read_user(dir));
+        for ((at, id, _), user) in users.iter().zip(read) {
+            let Some(domain) = found.get_mut(*at) else { continue };
+            if !user.has_directory {
+                domain.without_directory.push(id);
+            }
+            domain.mailboxes.extend(user.mailboxes);
+            domain.hidden.extend(user.hidden);
+            domain.unreadable.extend(user.unreadable);
+        }
+        found
     }
 
     /// By directory of users: who may have one there. Two domains can share it.
@@ -106,36 +145,36 @@ impl<'a> Tree<'a> {
         owners
     }
 
-    fn survey_domain(
+    /// Everything of a domain but its users.
+    fn read_domain(
         &self,
         domain: &'a Domain,
         owners: &HashMap<TreePath, HashSet<String>>,
         seen: &mut HashSet<TreePath>,
-    ) -> DomainSurvey<'a> {
+    ) -> DomainReading<'a> {
         let dir = self.domain_dir(domain);
         let unusable = domain.users.values().filter(|user| UserId::parse(&user.id).is_err());
-        let mut found = DomainSurvey {
+        let mut found = DomainReading {
             domain,
             exists: dir.as_ref().is_some_and(|dir| self.is_directory(dir.top())),
-            without_directory: 0,
-            unusable_ids: unusable.map(|user| user.id.clone()).collect(),
+            without_directory: Vec::new(),
+            unusable_ids: unusable.map(|user| user.id.as_str()).collect(),
             orphans: Vec::new(),
             lists: Vec::new(),
             mailboxes: Vec::new(),
+            hidden: Vec::new(),
             unreadable: Vec::new(),
             dir: dir.clone(),
         };
         let Some(dir) = dir.filter(|_| found.exists) else { return found };
-        for (_, user) in self.user_dirs(domain) {
-            self.survey_user(&user, &mut found);
-        }
         let users = dir.users();
         if seen.insert(users.clone()) {
             let owned = owners.get(&users);
             let directories = self.directories(&users, &mut found.unreadable);
             let nobodys =
                 |path: &TreePath| !owned.is_some_and(|ids| ids.contains(&path.name().to_lowercase()));
-            found.orphans = directories.into_iter().filter(nobodys).collect();
+            found.orphans =
+                directories.into_iter().filter(|path| path.name() != DELETED && nobodys(path)).collect();
         }
         for list in self.directories(&dir.lists(), &mut found.unreadable) {
             let settings = self.root.file_in(&list, "list.ini");
@@ -151,18 +190,24 @@ impl<'a> Tree<'a> {
         found
     }
 
-    fn survey_user(&self, user: &UserDir, found: &mut DomainSurvey<'_>) {
-        if !self.is_directory(user.path()) {
-            found.without_directory += 1;
-            return;
+    fn read_user(&self, user: &UserDir) -> UserReading {
+        let mut found =
+            UserReading { has_directory: self.is_directory(user.path()), ..UserReading::default() };
+        if !found.has_directory {
+            return found;
         }
         match user.mailboxes() {
-            Ok(mailboxes) => found.mailboxes.extend(mailboxes.into_iter().map(|mailbox| FoundMailbox {
-                seen: inspect(&self.root.shared_disk(), &mailbox.file),
-                file: mailbox.file,
-            })),
-            Err(error) => found.unreadable.push(format!("{}: {error}", user.path())),
+            Ok(mailboxes) => {
+                let look = |file: TreePath| {
+                    let seen = inspect(&self.root.shared_disk(), &file, Trust::Index);
+                    FoundMailbox { file, seen }
+                };
+                found.mailboxes = mailboxes.into_iter().map(|mailbox| look(mailbox.file)).collect();
+                found.hidden = hidden(user, &found.mailboxes);
+            }
+            Err(error) => found.unreadable = Some(format!("{}: {error}", user.path())),
         }
+        found
     }
 
     /// The directories in a directory, each name once. One that is not there has none.
@@ -182,60 +227,30 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Sums over mailboxes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) mailboxes: usize,
-    pub(super) messages: usize,
-    pub(super) bytes: u64,
-}
-
-impl DomainSurvey<'_> {
-    /// Counts the mailboxes that could be read.
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for seen in self.mailboxes.iter().filter_map(|mailbox| mailbox.seen.as_ref().ok()) {
-            totals.mailboxes += 1;
-            totals.messages += seen.messages;
-            totals.bytes += seen.bytes;
+/// Files of mailboxes below a user's directory that are not among those that are shown. Those that differ from a shown one in case are
+/// found elsewhere.
+fn hidden(user: &UserDir, shown: &[FoundMailbox]) -> Vec<PathBuf> {
+    let lower = |path: &Path| path.to_string_lossy().to_lowercase();
+    let shown: HashSet<String> = shown.iter().map(|mailbox| lower(&mailbox.file.full())).collect();
+    let mut files = Vec::new();
+    files_below(&user.path().full(), 0, &mut |file| {
+        let is_mailbox = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mbx"));
+        if is_mailbox && !shown.contains(&lower(&file)) {
+            files.push(file);
         }
-        totals
-    }
+    });
+    files
 }
 
-/// A number of bytes as people read it.
-pub(super) fn human(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
-    if bytes < 1024 {
-        return format!("{bytes} bytes");
-    }
-    let mut value = bytes as f64;
-    let mut unit = UNITS[0];
-    for next in UNITS {
-        unit = next;
-        value /= 1024.0;
-        if value < 1024.0 {
-            break;
-        }
-    }
-    format!("{value:.1} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_for_people() {
-        let cases = [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1536, "1.5 KB"),
-            (1 << 30, "1.0 GB"),
-            (5 << 50, "5120.0 TB"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(human(bytes), text);
+/// Hands over every ordinary file below a directory; what cannot be read has none.
+pub(super) fn files_below(dir: &Path, depth: usize, take: &mut impl FnMut(PathBuf)) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        if kind.is_dir() && depth < DEPTH_MAX {
+            files_below(&path, depth + 1, take);
+        } else if kind.is_file() {
+            take(path);
         }
     }
 }
