@@ -175,17 +175,66 @@ mod tests {
     const PLAIN: &[u8] = b"From: The Boss <boss@example.com>\r\nTo: a@example.jp,\r\n b@example.jp\r\n\
         Sender: robot@example.com\r\nCc: c@example.jp\r\nSubject: Weekly update\r\n\r\nThe text says hello.\r\n";
 
+    /// Area, a text that is in it, a text that is not, the whole of it.
+    type Row = (&'static str, &'static str, &'static str, &'static str);
+
+    const ENGLISH: [Row; 6] = [
+        ("F", "boss@", "robot", "The Boss <boss@example\\.com>"),
+        ("S", "WEEKLY", "Boss", "weekly update"),
+        ("N", "robot", "boss", "robot@example\\.com"),
+        ("T", "a@example\\.jp, b", "c@", "a@example\\.jp, b@example\\.jp"),
+        ("H", "Cc\\: c@", "hello", ".*Weekly update"),
+        ("B", "says", "Weekly", "the text says hello\\."),
+    ];
+
+    const JAPANESE: [Row; 6] = [
+        ("F", "山田", "受付", "山田 <yamada@example\\.com>"),
+        ("S", "会議", "山田", "月曜日の会議"),
+        ("N", "受付", "総務", "受付 <robot@example\\.com>"),
+        ("T", "総務", "経理", "総務 <a@example\\.jp>, b@example\\.jp"),
+        ("H", "経理", "行います", ".*月曜日の会議"),
+        ("B", "月曜日に", "月曜日の", "会議は月曜日に行います。"),
+    ];
+
+    /// Mail in Japanese, its header in encoded words or in the bytes of its charset.
+    fn japanese(charset: charset::Charset, raw: bool) -> Vec<u8> {
+        use crate::message::encode::{bytes, header_text};
+        let word = |text: &str| match raw {
+            true => bytes(text, charset).unwrap(),
+            false => header_text(text, charset, 9).into_bytes(),
+        };
+        let named = |field: &str, name: &str, rest: &str| {
+            [field.as_bytes(), b": ", &word(name), rest.as_bytes(), b"\r\n"].concat()
+        };
+        let label = crate::message::encode::name(charset);
+        [
+            named("From", "山田", " <yamada@example.com>"),
+            named("To", "総務", " <a@example.jp>,\r\n b@example.jp"),
+            named("Sender", "受付", " <robot@example.com>"),
+            named("Cc", "経理", " <c@example.jp>"),
+            format!("Content-Type: text/plain; charset={label}\r\n").into_bytes(),
+            named("Subject", "月曜日の会議", "\r\n"),
+            bytes("会議は月曜日に行います。\r\n", charset).unwrap(),
+        ]
+        .concat()
+    }
+
     #[test]
     fn every_operator_in_every_area() {
-        // Area, a text that is in it, a text that is not, the whole of it.
-        for (area, inside, outside, whole) in [
-            ("F", "boss@", "robot", "The Boss <boss@example\\.com>"),
-            ("S", "WEEKLY", "Boss", "weekly update"),
-            ("N", "robot", "boss", "robot@example\\.com"),
-            ("T", "a@example\\.jp, b", "c@", "a@example\\.jp, b@example\\.jp"),
-            ("H", "Cc\\: c@", "hello", ".*Weekly update"),
-            ("B", "says", "Weekly", "the text says hello\\."),
-        ] {
+        let mut mails = vec![("English".to_owned(), PLAIN.to_vec(), ENGLISH)];
+        for charset in [charset::Charset::Iso2022Jp, charset::UTF8] {
+            for raw in [false, true] {
+                mails.push((format!("{charset:?} {raw}"), japanese(charset, raw), JAPANESE));
+            }
+        }
+        for (name, message, rows) in mails {
+            every_operator(&name, &message, rows);
+        }
+        assert!(hit("s~Weekly", PLAIN).is_some() && hit("s~weekly", PLAIN).is_none());
+    }
+
+    fn every_operator(name: &str, message: &[u8], rows: [Row; 6]) {
+        for (area, inside, outside, whole) in rows {
             for (condition, expected) in [
                 (format!("{area}~{inside}"), true),
                 (format!("{area}~{outside}"), false),
@@ -196,10 +245,9 @@ mod tests {
                 (format!("{area}!={whole}"), false),
                 (format!("{area}!={inside}"), true),
             ] {
-                assert_eq!(hit(&condition, PLAIN).is_some(), expected, "{condition}");
+                assert_eq!(hit(&condition, message).is_some(), expected, "{name}: {condition}");
             }
         }
-        assert!(hit("s~Weekly", PLAIN).is_some() && hit("s~weekly", PLAIN).is_none());
     }
 
     #[test]

@@ -4,8 +4,11 @@
 mod support;
 
 use mail_parser::{MessageParser, MimeHeaders as _};
+use std::process::Command;
 use std::time::Duration;
-use support::client::{client, python_with, scratch, succeed};
+use support::client::{python_with, scratch, succeed};
+use support::letter::{self, LANGUAGES};
+use support::readers::{readers, shows};
 use support::sample::{PRIMARY, SUZUKI};
 use support::server::{Ports, Server};
 use support::smtp::mail;
@@ -18,35 +21,8 @@ const TANAKA: (&str, &str, &str) = ("tanaka@mail.example.jp", "tanaka", "hanami!
 /// Longer than anything here takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The languages that mail comes in: the charset's name, a subject, a line of text.
-const LANGUAGES: [(&str, &str, &str); 3] = [
-    ("us-ascii", "Meeting on Monday", "We meet on Monday."),
-    ("iso-2022-jp", "月曜日の会議について", "会議は月曜日に行います。"),
-    ("utf-8", "月曜日の会議 \u{1F600}", "会議は月曜日に行います 𠮷。"),
-];
-
-fn encoded(charset: &str, text: &str) -> Vec<u8> {
-    let encoding = encoding_rs::Encoding::for_label(charset.as_bytes()).unwrap();
-    encoding.encode(text).0.into_owned()
-}
-
-/// A mail as Japanese programs write it: the whole subject in one encoded word, ISO-2022-JP in 7 bits, UTF-8 in base64.
 fn written(from: &str, charset: &str, subject: &str, text: &str) -> String {
-    use base64::Engine as _;
-    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-    let subject = match charset {
-        "us-ascii" => subject.to_owned(),
-        _ => format!("=?{charset}?B?{}?=", base64(&encoded(charset, subject))),
-    };
-    let text = format!("{text}\r\n");
-    let (encoding, body) = match charset {
-        "utf-8" => ("base64", base64(text.as_bytes()) + "\r\n"),
-        _ => ("7bit", String::from_utf8(encoded(charset, &text)).unwrap()),
-    };
-    format!(
-        "From: <{from}>\r\nTo: <{LIST}>\r\nSubject: {subject}\r\nMessage-Id: <1@x>\r\nMIME-Version: 1.0\r\n\
-         Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}"
-    )
+    letter::written(from, LIST, charset, subject, text)
 }
 
 /// The sample with a list whose members are here, and whose posts keep their From.
@@ -281,6 +257,95 @@ fn bounces_are_counted_and_passed_on() {
     assert!(!server.pop3("ann@example.org", "lovely99").subjects().contains(&"after the hold".to_owned()));
 }
 
+/// What `imaild check` says of a list, and of what a user is to lists, aliases and forwards.
+#[test]
+fn check_tells_about_lists() {
+    let tree = tree(
+        "EnableArchiving=1\nDigestMode=1\nDigestSchedule=weekly Mon 9:00\nUsePassword=1\nPassword=secret-word\n",
+    );
+    let list = |name: &str, text: &str| std::fs::write(tree.path("Lists/news").join(name), text).unwrap();
+    list("digest.lst", "sales\r\n");
+    list("posters.lst", "root@mail.example.jp\r\n");
+    list("kill.lst", "tanaka@mail.example.jp\r\n@worse.example\r\n");
+    list("hold.lst", "ann@example.org\r\n");
+    let check = |args: &[&str]| {
+        let args = [&["check", "--root", tree.text()], args].concat();
+        support::run("imaild", &args).expect_code(0).out
+    };
+    let text = check(&["--list", LIST]);
+    for (name, value) in [
+        ("Owner", "mike@mail.example.jp"),
+        ("Archiving", "on; kept, but nothing is archived yet"),
+        ("Posting by", "moderators: what others send goes to the owner"),
+        ("Digests", "in the mailbox digest, sent weekly Mon 09:00"),
+        ("Password", "needed"),
+        ("Members", "2"),
+        ("On hold", "1"),
+    ] {
+        let line = format!("{:<20} {value}", format!("{name}:"));
+        assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
+    }
+    assert!(!text.contains("secret-word"));
+    let json: serde_json::Value = serde_json::from_str(&check(&["--list", "news", "--json"])).unwrap();
+    assert_eq!(
+        (&json["archiving"], &json["digest_members"]),
+        (&"on; kept, but nothing is archived yet".into(), &"1".into())
+    );
+    let nothing = support::run("imaild", &["check", "--root", tree.text(), "--list", "nothing"]);
+    nothing.expect_code(2).expect_error(&["nothing", PRIMARY]);
+    for (user, roles, lists) in [
+        ("suzuki", vec!["member", "member with digests"], 1),
+        ("mike", vec!["owner"], 0),
+        ("root", vec!["poster"], 0),
+        ("ann@example.org", vec!["member", "member with digests", "on hold"], 1),
+        ("mr-fred", vec![], 0),
+    ] {
+        let found: serde_json::Value = serde_json::from_str(&check(&["--user", user, "--json"])).unwrap();
+        let expected = if roles.is_empty() { serde_json::Value::Null } else { roles.into() };
+        assert_eq!(found["list_roles"][LIST], expected, "{user}");
+        assert_eq!(found["lists"].as_array().unwrap().len(), lists, "{user}");
+    }
+    // `support` is an alias of `sales`, of which suzuki is one; tanaka's mail is forwarded to Ann.
+    let suzuki: serde_json::Value = serde_json::from_str(&check(&["--user", "suzuki", "--json"])).unwrap();
+    let aliases = suzuki["aliases"].to_string();
+    assert!(
+        aliases.contains("sales@mail.example.jp") && aliases.contains("support@mail.example.jp"),
+        "{aliases}"
+    );
+    let ann = check(&["--user", "ann@example.org"]);
+    assert!(
+        ann.lines().any(|line| line.starts_with("Forwarded from:") && line.contains("Tanaka@mail")),
+        "{ann}"
+    );
+    std::fs::write(tree.path("Lists/news/list.ini"), "Owner=gone@mail.example.jp\nAllowPostingBy=Anyone\n")
+        .unwrap();
+    let all = support::run("imaild", &["check", "--root", tree.text()]).expect_code(1).out;
+    assert!(all.contains("news@mail.example.jp: its owner gone@mail.example.jp does not exist"), "{all}");
+}
+
+/// However many are on a list or in a group, a post is one item of the spool with one recipient when it is accepted.
+#[test]
+fn a_post_is_accepted_as_one_message() {
+    let tree = tree("AllowPostingBy=Anyone\n");
+    let members: String = (0..10_000).map(|number| format!("m{number}@mail.example.jp\r\n")).collect();
+    std::fs::write(tree.path("Lists/news/users.lst"), &members).unwrap();
+    std::fs::write(tree.path("staff.list"), &members).unwrap();
+    let server = Server::start_with(&tree, Ports::reserve(), &["--services", "smtp,pop3,imap"]);
+    for (to, left) in [(LIST, "news@mail.example.jp"), ("staff@mail.example.jp", "staff@mail.example.jp")] {
+        server.smtp().deliver("a@example.net", &[to], &mail("to all"));
+        let files = std::fs::read_dir(tree.path("spool")).unwrap().flatten();
+        let queued: Vec<_> = files
+            .filter(|file| file.file_name().to_string_lossy().starts_with('Q'))
+            .map(|file| file.path())
+            .collect();
+        assert_eq!(queued.len(), 1, "{queued:?}");
+        let envelope = std::fs::read_to_string(&queued[0]).unwrap();
+        let recipients: Vec<&str> = envelope.lines().filter(|line| line.starts_with('R')).collect();
+        assert!(recipients.len() == 1 && recipients[0].contains(left), "{envelope}");
+        std::fs::remove_file(&queued[0]).unwrap();
+    }
+}
+
 /// A hundred subscribe while somebody edits the file by hand.
 #[test]
 fn a_hand_edit_while_a_hundred_subscribe() {
@@ -292,6 +357,9 @@ fn a_hand_edit_while_a_hundred_subscribe() {
         let from = format!("s{number}@mail.example.jp");
         smtp.deliver("bob@example.org", &[SERVER], &written(&from, "us-ascii", "", "subscribe news"));
         if number == 50 {
+            wait_for("the first members", LIMIT, || {
+                std::fs::read_to_string(&file).unwrap().contains("s20@mail.example.jp").then_some(())
+            });
             // The editor has had the file open since before the first of them.
             std::fs::write(
                 &file,
@@ -383,43 +451,128 @@ fn digests_go_out() {
     assert!(tree.read("Lists/news/digest.sent").ends_with(b" 0\n") || tree.path(&kept).exists());
 }
 
-/// Python's `email` shows the subject, From and text of each case as they were meant, with From replaced too.
+/// Python's `email` and mutt show the subject, From and text of each case as they were meant: what the members get, with From replaced too, and
+/// trailers in another charset than the text; what the owner gets; the digest; the list server's answers.
 #[test]
-fn python_reads_what_members_get() {
-    if client("python3").is_none() {
+fn python_and_mutt_read_what_members_get() {
+    if !readers() {
         return;
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
     // Without a name server that answers nobody knows what the author's domain wants, so the list's address stands in From.
     let tree =
         tree("AllowPostingBy=Anyone\nEnableSubjectModification=1\nSubjectText=[news]\nEnableTrailer=1\n");
     let settings = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
     let settings = settings.replace("SkipDmarcFromReplacement=1\n", "");
     std::fs::write(tree.path("Lists/news/list.ini"), settings).unwrap();
-    std::fs::write(tree.path("Lists/news/Trailer.txt"), "終わり\r\n").unwrap();
     let server = Server::start_with(&tree, Ports::reserve(), &["--dns", "127.0.0.1:1"]);
-    let dir = scratch();
-    for (at, (charset, subject, text)) in LANGUAGES.into_iter().enumerate() {
-        let from = "author@example.net";
-        let name = match charset {
-            "us-ascii" => "Ann".to_owned(),
-            _ => written("", charset, "山田", "")
-                .lines()
-                .find_map(|l| l.strip_prefix("Subject: ").map(str::to_owned))
-                .unwrap(),
-        };
-        let post = written(from, charset, &format!("Re: {subject}"), text);
-        let post = post.replace(&format!("From: <{from}>"), &format!("From: {name} <{from}>"));
-        server.smtp().deliver(from, &[LIST], &post);
-        let file = dir.path().join(format!("{at}.eml"));
-        std::fs::write(&file, read(&server, "suzuki", SUZUKI, &format!("Re: [news] {subject}"))).unwrap();
-        let mut python = client("python3").unwrap();
-        let read = succeed(python.env("PYTHONIOENCODING", "utf-8").arg(script).arg("read").arg(&file)).out;
-        let shown = if charset == "us-ascii" { "Ann" } else { "山田" };
-        let lines: Vec<&str> = read.lines().collect();
-        assert_eq!(lines[0], format!("Re: [news] {subject}"));
-        assert_eq!(lines[1].replace('"', ""), format!("{shown} via news <{LIST}>"));
-        assert_eq!(&lines[2..4], [text, "終わり"], "{read}");
+    for (charset, subject, text) in LANGUAGES {
+        // A trailer that every charset of Japan holds, and one that only UTF-8 does.
+        for (at, trailer) in ["終わり", "𠮷野家 \u{1F600}"].into_iter().enumerate() {
+            std::fs::write(tree.path("Lists/news/Trailer.txt"), format!("{trailer}\r\n")).unwrap();
+            let (from, subject) = ("author@example.net", format!("{subject} {at}"));
+            let (name, shown) = named(charset);
+            let post = written(from, charset, &format!("Re: {subject}"), text);
+            let post = post.replace(&format!("From: <{from}>"), &format!("From: {name} <{from}>"));
+            server.smtp().deliver(from, &[LIST], &post);
+            let subject = format!("Re: [news] {subject}");
+            let got = read(&server, "suzuki", SUZUKI, &subject);
+            shows(&got, &subject, &format!("{shown} via news <{LIST}>"), &[text, trailer]);
+        }
+    }
+}
+
+/// What a list writes itself is correct Japanese too: a post for its owner, the answer to a command, the question of a confirmation, the report of a
+/// member on hold, a digest.
+#[test]
+fn python_and_mutt_read_what_a_list_writes() {
+    if !readers() {
+        return;
+    }
+    let tree = tree(
+        "AllowPostingBy=Subscribers\nLanguage=ja\nConfirmSubscriptions=1\nBounceLimit=1\nLocalAdministrator=root\n\
+         DigestMode=1\nDigestMailbox=collect\nDigestSize=1\n",
+    );
+    std::fs::write(tree.path("Lists/news/digest.lst"), "tanaka@mail.example.jp\r\n").unwrap();
+    let server = Server::start(&tree);
+    let (address, user, password) = TANAKA;
+    let today = chrono::Local::now().format("%Y-%m-%d");
+    for (charset, subject, text) in LANGUAGES {
+        let stranger = "stranger@example.net";
+        server.smtp().deliver(stranger, &[LIST], &written(stranger, charset, subject, text));
+        let got = read(&server, "mike", "rocks", "news への投稿の確認");
+        let told = "stranger@example.net には news への投稿が許可されていないため、管理者へお送りします。配信するには、ご自身で \
+                    news@mail.example.jp へ送信してください。投稿者には通知していません。";
+        shows(&got, "news への投稿の確認", SERVER, &[told]);
+        let whole = String::from_utf8(got).unwrap();
+        let inner =
+            whole.split("Content-Type: message/rfc822").nth(1).unwrap().split_once("\r\n\r\n").unwrap().1;
+        shows(inner.split("\r\n--imaild-list").next().unwrap().as_bytes(), subject, stranger, &[text]);
+        let mut pop3 = server.pop3("mike", "rocks");
+        let count = pop3.count();
+        (1..=count).for_each(|number| drop(pop3.ok(&format!("DELE {number}"))));
+        pop3.quit();
+    }
+    std::fs::write(tree.path("users/tanaka/forward.ima"), "").unwrap();
+    server.smtp().deliver(address, &[SERVER], &written(address, "iso-2022-jp", "", "subscribe news"));
+    // A member of digests is a member.
+    let got = read(&server, user, password, "メーリングリストからのお知らせ");
+    shows(
+        &got,
+        "メーリングリストからのお知らせ",
+        "mike@mail.example.jp",
+        &["tanaka@mail.example.jp はすでに news に登録されています。"],
+    );
+    let mr_fred = "mr-fred@mail.example.jp";
+    server.smtp().deliver(mr_fred, &[SERVER], &written(mr_fred, "utf-8", "", "subscribe news"));
+    let subject = wait_for("the question", LIMIT, || {
+        let subjects = server.pop3("mr-fred", "abcdefghij").subjects();
+        subjects.into_iter().find(|subject| subject.starts_with("confirm news "))
+    });
+    let got = read(&server, "mr-fred", "abcdefghij", &subject);
+    shows(
+        &got,
+        &subject,
+        "mike@mail.example.jp",
+        &["mr-fred@mail.example.jp を news に登録する依頼を受け取りました。"],
+    );
+    let bounce = "From: Postmaster@elsewhere.example\r\nSubject: Undeliverable Mail\r\n\r\nUnknown user: ann@example.org\r\n";
+    server.smtp().deliver("", &["news-bounce@mail.example.jp"], bounce);
+    let got = read(&server, "mike", "rocks", "news の配信停止のお知らせ");
+    shows(&got, "news の配信停止のお知らせ", SERVER, &["ann@example.org"]);
+    let suzuki = "suzuki@mail.example.jp";
+    for (charset, subject, text) in LANGUAGES {
+        let post = format!("{subject} {charset}");
+        server.smtp().deliver(suzuki, &[LIST], &written(suzuki, charset, &post, text));
+    }
+    // As many posts as there are by then are in one digest; in the end all are in some.
+    let title = format!("[news] まとめ送り {today}");
+    wait_for(&format!("the digests; the server said {}", server.said()), LIMIT, || {
+        let mut pop3 = server.pop3(user, password);
+        let count = pop3.count();
+        let all: Vec<Vec<u8>> = (1..=count).map(|number| pop3.block(&format!("RETR {number}"))).collect();
+        let digests: Vec<&Vec<u8>> = all
+            .iter()
+            .filter(|mail| MessageParser::default().parse(*mail).unwrap().subject() == Some(&*title))
+            .collect();
+        let texts: String = digests.iter().map(|mail| body(mail)).collect();
+        if !LANGUAGES.iter().all(|(charset, ..)| texts.contains(&format!(" {charset}\n"))) {
+            return None;
+        }
+        for digest in digests {
+            let text = body(digest);
+            let inside = LANGUAGES.iter().filter(|(charset, ..)| text.contains(&format!(" {charset}\n")));
+            let lines: Vec<&str> = inside.map(|(_, _, line)| *line).collect();
+            shows(digest, &title, LIST, &lines);
+        }
+        Some(())
+    });
+}
+
+/// A name as a program writes it in this charset, and as readers show it.
+fn named(charset: &str) -> (String, &'static str) {
+    match charset {
+        "us-ascii" => ("Ann".to_owned(), "Ann"),
+        _ => (letter::word(charset, "山田"), "山田"),
     }
 }
 
@@ -429,7 +582,7 @@ fn an_unchanged_post_keeps_its_signature() {
     let Some(python) = python_with("dkim") else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/lists.py");
     let call = |args: &[&std::ffi::OsStr]| {
-        let mut command = std::process::Command::new(python.get_program());
+        let mut command = Command::new(python.get_program());
         succeed(command.arg(script).args(args)).out
     };
     let tree = tree("AllowPostingBy=Anyone\n");

@@ -126,7 +126,7 @@ fn random_clients_agree_with_the_model() {
 
 impl World {
     fn new(seed: u64) -> World {
-        let tree = Tree::quiet();
+        let tree = Tree::quiet_in_memory();
         let server = Server::start(&tree);
         let sessions = (0..SESSIONS).map(|_| Session::new(server.imap(USER.0, USER.1))).collect();
         server.imap(USER.0, USER.1).ok("CREATE Work");

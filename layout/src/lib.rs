@@ -12,6 +12,7 @@ pub mod logdate;
 pub mod logline;
 pub mod mailbox;
 pub mod mbx;
+pub mod mime;
 pub mod name;
 pub mod own;
 pub mod owner;

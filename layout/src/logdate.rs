@@ -4,10 +4,13 @@
 //! named like today is today's. Web logs of old versions, `W1yymmdd.log` and `W2yymmdd.log`, have two digits of it (IMail 7.1
 //! help, log files). A name that ends in `.gz` besides is that of a compressed log.
 //!
-//! Failure: `None` for everything that is no log.
+//! Failure: `None` for everything that is no log; [`older`] answers with the disk's error.
 
+use crate::disk::{Disk, Kind};
 use crate::logline::parse_file_name;
-use chrono::{Datelike as _, NaiveDate};
+use crate::path::TreePath;
+use chrono::{Datelike as _, Days, NaiveDate};
+use std::io;
 
 /// Behind the name of a compressed file.
 pub const COMPRESSED: &str = ".gz";
@@ -29,6 +32,15 @@ pub fn day_of(name: &str, today: NaiveDate) -> Option<NaiveDate> {
             years.filter_map(in_year).find(|day| *day <= today)
         }
     }
+}
+
+/// The logs in a directory that are of days more than `days` before `today`; today's is never among them.
+pub fn older(disk: &dyn Disk, dir: &TreePath, days: u32, today: NaiveDate) -> io::Result<Vec<TreePath>> {
+    let Some(first_kept) = today.checked_sub_days(Days::new(days.into())) else { return Ok(Vec::new()) };
+    let is_old = |name: &str| day_of(name, today).is_some_and(|day| day < first_kept && day < today);
+    let mut files = disk.list(dir)?;
+    files.retain(|entry| entry.kind == Kind::File && entry.name.to_str().is_some_and(is_old));
+    Ok(files.iter().map(|entry| dir.join(&entry.name)).collect())
 }
 
 /// The name without the ending of compressed files, if it has it.

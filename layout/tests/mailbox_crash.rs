@@ -8,7 +8,7 @@ use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::index::journal::Token;
 use layout::lock::PATIENCE;
 use layout::mailbox::{
-    AppendJob, Appended, FlagChange, Mailbox, MailboxError, When, append_all, read_content,
+    AppendJob, Appended, FlagChange, LETTERS_AT_ONCE, Mailbox, MailboxError, When, append_all, read_content,
 };
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::record::flag;
@@ -352,6 +352,45 @@ fn marking_read_changes_one_byte_and_removing_keeps_all_others() {
 }
 
 #[test]
+fn letters_of_many_are_written_a_portion_at_a_time_and_survive_a_crash_in_between() {
+    let count = 2 * LETTERS_AT_ONCE + 5;
+    let old: Vec<u8> = (1..=count)
+        .flat_map(|n| {
+            format!("From <> x\r\nSubject: old{n}\r\nX-UIDL: {n}\r\nStatus: U\r\n\r\n").into_bytes()
+        })
+        .collect();
+    let disk = prepared(Some(&old));
+    let bench = Bench::on(disk.clone());
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    let change = FlagChange { set: flag::SEEN, ..FlagChange::default() };
+    mailbox.change_flags(&[(1, count as u32)], &change, PATIENCE).unwrap();
+    let read = |disk: &SimDisk| {
+        let content = disk.content(&bench.file).unwrap();
+        String::from_utf8(content).unwrap().matches("Status: R").count()
+    };
+    let flushes = mailbox.flushes();
+    mailbox.flush(PATIENCE).unwrap();
+    assert!(mailbox.has_letters());
+    assert_eq!(read(&disk), LETTERS_AT_ONCE);
+    // What was marked lately comes first or last, but comes.
+    let (first, back) = (1, FlagChange { clear: flag::SEEN, ..FlagChange::default() });
+    mailbox.change_flags(&[(first, first)], &back, PATIENCE).unwrap();
+    // The machine stops; the next process goes on where this one was.
+    drop(mailbox);
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    for _ in 0..flushes {
+        mailbox.flush(PATIENCE).unwrap();
+    }
+    assert!(!mailbox.has_letters());
+    assert_eq!(read(&disk), count - 1);
+    assert_eq!(mailbox.messages().filter(|record| record.has(flag::SEEN)).count(), count - 1);
+    mailbox.flush(PATIENCE).unwrap();
+    assert!(!mailbox.needs_flush());
+}
+
+#[test]
 fn looking_changes_no_byte_of_a_mailbox() {
     let disk = prepared(Some(OLD));
     let bench = Bench::on(disk.clone());
@@ -431,6 +470,85 @@ fn without_its_index_a_mailbox_keeps_its_uids() {
             assert_eq!(after, uids);
         } else {
             assert!(after.iter().all(|uid| *uid >= next), "{after:?} {next}");
+        }
+    }
+}
+
+/// A mailbox with an old message that is read, a new one, one that is removed and still in the file, and a flag that is not durable yet.
+fn with_everything(bench: &Bench) -> (BTreeMap<String, (u32, bool)>, u32) {
+    let (mut mailbox, mut told) = (bench.mailbox(), Told::default());
+    append(bench, &mut mailbox, &mut told, &["m1", "m2", "m3"]).unwrap();
+    let busy = bench.disk.open(&bench.file.with_extension("$$$"), layout::disk::Open::CreateNew).unwrap();
+    assert!(busy.try_lock().unwrap());
+    remove(&mut mailbox, &mut told, "m1").unwrap();
+    drop(busy);
+    mark_seen(&mut mailbox, &mut told, "m2").unwrap();
+    bench.disk.unlink(&bench.file.with_extension("$$$")).unwrap();
+    (contents(&mut mailbox, "before"), mailbox.uidvalidity())
+}
+
+/// One mailbox on a disk under another name.
+fn named(bench: &Bench, name: &str) -> Bench {
+    let user = bench.root.domain(bench.root.top().clone()).user(&UserId::parse("u").unwrap());
+    let file = user.mailbox(&MailboxName::from_text(name).unwrap());
+    Bench { disk: bench.disk.clone(), root: bench.root.clone(), file, lock: user.file("user.lck") }
+}
+
+#[test]
+fn a_rename_is_done_or_not_and_can_be_done_again() {
+    for n in 1.. {
+        let disk = prepared(Some(OLD));
+        let bench = Bench::on(disk.clone());
+        let (expected, uidvalidity) = with_everything(&bench);
+        let target = named(&bench, "Other").file;
+        disk.fail_at(n, Failure::Crash);
+        if bench.mailbox().rename(&target, PATIENCE).is_ok() {
+            assert!(n > 10, "a rename has more steps than {n}");
+            break;
+        }
+        let mut crashes = vec![Crash::Kill, Crash::PowerStrict];
+        crashes.extend((0..8).map(|seed| Crash::PowerMixed(n * 100 + seed)));
+        for crash in crashes {
+            let what = format!("step {n}, {crash:?}");
+            let both = || {
+                let from = Bench::on(disk.after(crash));
+                let to = named(&from, "Other");
+                (from, to)
+            };
+            let has = |bench: &Bench| bench.disk.stat(&bench.file).is_ok();
+            let is_whole = |bench: &Bench| {
+                let mut mailbox = bench.mailbox();
+                mailbox.refresh(PATIENCE).unwrap();
+                assert_eq!(contents(&mut mailbox, &what), expected, "{what}");
+                assert_eq!(mailbox.uidvalidity(), uidvalidity, "{what}");
+            };
+            let (from, to) = both();
+            assert!(has(&from) != has(&to), "{what}: the mailbox has one name");
+            is_whole(if has(&from) { &from } else { &to });
+
+            // Done again it comes to its end.
+            let (from, to) = both();
+            if has(&from) {
+                from.mailbox().rename(&to.file, PATIENCE).unwrap();
+            }
+            assert!(!has(&from), "{what}");
+            is_whole(&to);
+
+            // Mail may come in under both names before anybody goes on with it: neither mailbox disturbs the other.
+            let (from, to) = both();
+            let kept = has(&from);
+            for (name, bench, is_it) in
+                [("m8", &from, kept), ("m8", &to, !kept), ("m9", &from, kept), ("m9", &to, !kept)]
+            {
+                assert!(append(bench, &mut bench.mailbox(), &mut Told::default(), &[name]).is_ok(), "{what}");
+                let mut mailbox = bench.mailbox();
+                mailbox.refresh(PATIENCE).unwrap();
+                let mut found = contents(&mut mailbox, &what);
+                let later = found.len();
+                found.retain(|name, _| name != "m8" && name != "m9");
+                assert_eq!(later - found.len(), if name == "m8" { 1 } else { 2 }, "{what}");
+                assert_eq!(found, if is_it { expected.clone() } else { BTreeMap::new() }, "{what}");
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ impl Demo {
             dns: None,
             lock_patience: layout::lock::PATIENCE,
             drain_for: serve::DRAIN_FOR,
+            metrics: None,
         })?;
         Ok(Outcome::Done)
     }

@@ -13,11 +13,13 @@ mod import;
 mod init;
 mod inventory;
 mod lists;
+mod man;
 mod queue;
 mod reading;
 mod report;
 mod service;
 mod status;
+mod support;
 
 use crate::serve::{self, DRAIN_FOR, ServeError, Service};
 use clap::{Args, Parser, Subcommand};
@@ -31,7 +33,7 @@ use layout::registry::regfile::ImportError;
 use layout::registry::store::StoreError;
 use layout::root::{self, Root, RootError};
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,6 +73,11 @@ enum Command {
     Queue(queue::Queue),
     /// Start, stop or restart one service of a running server.
     Service(service::Service),
+    /// Pack what a support person needs into one file, without passwords.
+    Support(support::Support),
+    /// Write the manual pages, for those who make packages.
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 /// How every command is told its data directory.
@@ -110,12 +117,27 @@ struct Serve {
     /// The name server to ask.
     #[arg(long, value_name = "ADDR:PORT")]
     dns: Option<SocketAddr>,
+    /// Serve metrics for Prometheus at /metrics, and /health, on this port of 127.0.0.1 (or ADDR:PORT, a loopback address).
+    #[arg(long, value_name = "PORT", value_parser = metrics)]
+    metrics: Option<SocketAddr>,
     /// How many seconds a new message waits for a mailbox that another program holds; for tests.
     #[arg(long, value_name = "SECONDS", hide = true, default_value_t = PATIENCE.as_secs())]
     lock_patience: u64,
     /// How many seconds what is under way may take to end when its service stops.
     #[arg(long, value_name = "SECONDS", hide = true, default_value_t = DRAIN_FOR.as_secs())]
     drain_for: u64,
+}
+
+/// A port of 127.0.0.1, or a loopback address with a port: what is served there is for this machine alone.
+fn metrics(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse::<u16>().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    match port.or_else(|| text.parse().ok()) {
+        Some(address) if address.ip().is_loopback() => Ok(address),
+        Some(_) => {
+            Err("only a loopback address, such as 127.0.0.1:9725: metrics are for this machine".to_owned())
+        }
+        None => Err("use a port such as 9725, or ADDR:PORT".to_owned()),
+    }
 }
 
 fn route(text: &str) -> Result<String, String> {
@@ -202,18 +224,29 @@ impl Command {
             Command::Status(status) => status.run(),
             Command::Queue(queue) => queue.run(),
             Command::Service(service) => service.run(),
+            Command::Support(support) => support.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }
 
 impl Serve {
     fn run(self) -> Result<Outcome, CommandError> {
-        let Serve { directory, bind, port_offset, services, routes, dns, lock_patience, drain_for } = self;
+        let Serve { directory, bind, port_offset, services, routes, dns, metrics, lock_patience, drain_for } =
+            self;
         let [lock_patience, drain_for] = [lock_patience, drain_for].map(Duration::from_secs);
         let root = directory.locate()?;
-        let options =
-            serve::Options { root, bind, port_offset, services, routes, dns, lock_patience, drain_for };
-        serve::run(options)?;
+        serve::run(serve::Options {
+            root,
+            bind,
+            port_offset,
+            services,
+            routes,
+            dns,
+            lock_patience,
+            drain_for,
+            metrics,
+        })?;
         Ok(Outcome::Done)
     }
 }
@@ -282,6 +315,12 @@ mod tests {
         }
         for bad in ["", "example.com", "=a:25", "a.b=c", "a.b=:25", "a.b=c:0", "a.b=c:smtp"] {
             assert!(route(bad).is_err(), "{bad}");
+        }
+        for good in ["9725", "127.0.0.1:9725", "[::1]:9725"] {
+            assert!(metrics(good).is_ok_and(|address| address.port() == 9725), "{good}");
+        }
+        for bad in ["", "x", "70000", "0.0.0.0:9725", "192.0.2.1:9725", "localhost:9725"] {
+            assert!(metrics(bad).is_err(), "{bad}");
         }
         assert_eq!(pair(r"C:\IMail=/srv/a=b"), Ok((r"C:\IMail".into(), "/srv/a=b".into())));
         assert!(pair("a=").is_err() && pair("=b").is_err() && pair("ab").is_err());

@@ -240,7 +240,8 @@ impl Spool {
         Some(self.root.disk().stat(&self.data(item, envelope)?).ok()?.0.size)
     }
 
-    fn list(&self) -> String {
+    /// A line for each message.
+    pub(super) fn list(&self) -> String {
         let mut out = String::new();
         for item in &self.items {
             let envelope = self.envelope(item);

@@ -49,7 +49,7 @@ impl Status {
 }
 
 /// Everything, as JSON.
-fn report(root: &Root) -> Result<Value, CommandError> {
+pub(super) fn report(root: &Root) -> Result<Value, CommandError> {
     let servers = board::running(root);
     let ports: Vec<&Value> =
         servers.iter().filter_map(|server| server["ports"].as_array()).flatten().collect();

@@ -2,6 +2,7 @@
 //!
 //! One thread waits for events of the data directory, and looks at the file's stamp every [`super::LOOK_EVERY`] in any case. Editors
 //! truncate and write, or write another file and rename it: a changed file is read when its stamp has been the same for [`QUIET`].
+//! Whoever asks ([`Watcher::reread`]) has the file read in any case.
 
 use super::{LOOK_EVERY, Live, notes_of};
 use layout::disk::Stamp;
@@ -10,6 +11,7 @@ use notify::Watcher as _;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// A file that did not change for so long is taken as saved.
 const QUIET: Duration = Duration::from_millis(300);
@@ -17,9 +19,17 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Watches the registry until it is dropped.
 pub struct Watcher {
     /// Its end stops the thread.
-    _stop: Sender<()>,
+    wake: Sender<Wake>,
     /// Its end stops the events.
     _events: Option<notify::RecommendedWatcher>,
+}
+
+/// Why the thread looks.
+enum Wake {
+    /// Something happened in the directory.
+    Event,
+    /// Somebody wants the file read, and waits until it is judged.
+    Asked(oneshot::Sender<()>),
 }
 
 /// What the thread knows between two looks.
@@ -28,30 +38,40 @@ struct Look {
     settled: Stamp,
     /// The file that is being judged, since when.
     pending: Option<(Stamp, Instant)>,
+    /// Who waits for the file to be judged.
+    asked: Vec<oneshot::Sender<()>>,
 }
 
 impl Watcher {
     /// Starts watching. `say` gets what the log should say.
     pub fn start(live: Arc<Live>, say: impl Fn(&str) + Send + 'static) -> Watcher {
-        let (stop, wake) = mpsc::channel();
-        let events = event_source(&live, stop.clone());
+        let (wake, wakes) = mpsc::channel();
+        let events = event_source(&live, wake.clone());
         let thread = std::thread::Builder::new().name("config".into());
-        if let Err(error) = thread.spawn(move || run(&live, &wake, &say)) {
+        if let Err(error) = thread.spawn(move || run(&live, &wakes, &say)) {
             tracing::error!(%error, "the thread that watches registry.ini could not be started");
         }
-        Watcher { _stop: stop, _events: events }
+        Watcher { wake, _events: events }
+    }
+
+    /// Has the file read again, changed or not, and waits until it is in force or refused.
+    pub async fn reread(&self) {
+        let (judged, done) = oneshot::channel();
+        if self.wake.send(Wake::Asked(judged)).is_ok() {
+            let _ = done.await;
+        }
     }
 }
 
 /// Events of the directory, not of the file: an editor that renames puts another inode there. Without events the clock is enough.
-fn event_source(live: &Live, wake: Sender<()>) -> Option<notify::RecommendedWatcher> {
+fn event_source(live: &Live, wake: Sender<Wake>) -> Option<notify::RecommendedWatcher> {
     let wake = move |event: notify::Result<notify::Event>| {
         let ours = event.map_or(true, |event| {
             event.need_rescan()
                 || event.paths.iter().any(|path| path.file_name().is_some_and(|name| name == "registry.ini"))
         });
         if ours {
-            let _ = wake.send(());
+            let _ = wake.send(Wake::Event);
         }
     };
     let mut watcher = notify::recommended_watcher(wake).ok()?;
@@ -59,17 +79,24 @@ fn event_source(live: &Live, wake: Sender<()>) -> Option<notify::RecommendedWatc
     Some(watcher)
 }
 
-fn run(live: &Live, wake: &Receiver<()>, say: &impl Fn(&str)) {
+fn run(live: &Live, wakes: &Receiver<Wake>, say: &impl Fn(&str)) {
     let stamp = live.root.disk().stat(&live.root.registry_ini()).map(|(stamp, _)| stamp).unwrap_or_default();
-    let mut look = Look { settled: stamp, pending: None };
+    let mut look = Look { settled: stamp, pending: None, asked: Vec::new() };
     loop {
         let pause = if look.pending.is_some() { QUIET } else { LOOK_EVERY };
-        match wake.recv_timeout(pause) {
+        let first = match wakes.recv_timeout(pause) {
             // Our own end of the channel lives as long as the watcher; the events' end says nothing when it goes.
             Err(RecvTimeoutError::Disconnected) => return,
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(wake) => Some(wake),
+            Err(RecvTimeoutError::Timeout) => None,
+        };
+        for wake in first.into_iter().chain(wakes.try_iter()) {
+            if let Wake::Asked(judged) = wake {
+                look.asked.push(judged);
+                // No file has this stamp.
+                look.settled = Stamp::default();
+            }
         }
-        while wake.try_recv().is_ok() {}
         look_once(live, &mut look, say);
     }
 }
@@ -107,9 +134,11 @@ fn look_once(live: &Live, look: &mut Look, say: &impl Fn(&str)) {
                 say(&format!("registry.ini.good could not be written: {error}"));
             }
             live.publish(loaded.registry);
-            say("registry.ini was changed and is in force");
+            let why = if look.asked.is_empty() { "changed" } else { "read again" };
+            say(&format!("registry.ini was {why} and is in force"));
         }
     }
     look.settled = stamp;
     look.pending = None;
+    look.asked.drain(..).for_each(|judged| _ = judged.send(()));
 }

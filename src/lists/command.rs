@@ -13,7 +13,7 @@
 //! refuses everything about a list to everybody but its owner, except leaving: that address stands in every post.
 //!
 //! # Limits
-//! [`COMMANDS_MAX`] commands a mail; after [`UNKNOWN_MAX`] lines that are none the rest is not read.
+//! [`COMMANDS_MAX`] commands a mail; after [`UNKNOWN_MAX`] lines that are none the rest is not read. What is asked for twice is answered once.
 
 /// The most commands of one mail.
 pub const COMMANDS_MAX: usize = 20;
@@ -128,6 +128,12 @@ pub fn of_mail(subject: &str, body: &str) -> Vec<Command> {
             Some(command) if !line.starts_with('>') && line.len() <= LINE_MAX => command,
             _ => continue,
         };
+        // Long texts are sent once: who asks may not be who gets the answer.
+        if matches!(command, Command::Help(_) | Command::Lists | Command::Members(_))
+            && commands.contains(&command)
+        {
+            continue;
+        }
         if matches!(command, Command::Unknown(_)) {
             unknown += 1;
             if unknown > UNKNOWN_MAX {
@@ -227,6 +233,8 @@ pub enum Answer {
     Disabled,
     /// Only the owner may do that for others.
     OwnerOnly,
+    /// The address cannot stand in a file of members.
+    BadAddress,
     /// There is no such list.
     NoList,
     /// There is no such command.
@@ -324,7 +332,8 @@ mod tests {
             assert_eq!(of_mail(subject, body), expected, "{subject} {body}");
         }
         assert_eq!(of_mail("", &"prose and more\n".repeat(50)).len(), UNKNOWN_MAX);
-        assert_eq!(of_mail("", &"help\n".repeat(50)).len(), COMMANDS_MAX);
+        assert_eq!(of_mail("", &"unsubscribe x\n".repeat(50)).len(), COMMANDS_MAX);
+        assert_eq!(of_mail("", &"list news\nhelp\nlist\nhelp news\n".repeat(50)).len(), 4);
     }
 
     /// Each command, with each thing that can stand against it.

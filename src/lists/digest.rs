@@ -2,7 +2,7 @@
 //! taking away what is not text).
 //!
 //! # Limits
-//! [`POSTS_MAX`] posts, [`TEXT_MAX`] bytes of text of each.
+//! [`POSTS_MAX`] posts, [`TEXT_MAX`] bytes of text of each, [`DIGEST_MAX`] of all.
 
 use super::header::ListAddress;
 use crate::message::charset::{Charset, UTF8, decode_header};
@@ -16,6 +16,8 @@ use layout::list::settings::Language;
 pub const POSTS_MAX: usize = 1000;
 /// The most text of one post, in bytes.
 pub const TEXT_MAX: usize = 100_000;
+/// The most text of a digest, in bytes; at least one post is in it.
+pub const DIGEST_MAX: usize = 4 << 20;
 /// Between posts, where the list has no text of its own.
 const SEPARATOR: &str = "----------------------------------------------------------------------";
 
@@ -66,6 +68,13 @@ pub struct Entry {
     from: String,
     date: String,
     text: String,
+}
+
+impl Entry {
+    /// How long its texts are, in bytes.
+    pub fn bytes(&self) -> usize {
+        [&self.subject, &self.from, &self.date, &self.text].iter().map(|text| text.len()).sum()
+    }
 }
 
 /// Reads a post for a digest.

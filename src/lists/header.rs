@@ -62,6 +62,9 @@ pub struct Changes {
     pub reply_to_list: bool,
 }
 
+/// Fields that hold the subject: Outlook says it twice, and the list's password must stay in no copy.
+pub const HOLD_SUBJECT: [&[u8]; 2] = [b"subject", b"thread-topic"];
+
 /// Fields of other lists.
 const OF_LISTS: [&[u8]; 9] = [
     b"list-id",
@@ -81,7 +84,7 @@ pub fn rewrite(head: &[u8], list: &ListAddress, changes: &Changes) -> Vec<u8> {
     let mut dropped: Vec<&[u8]> = OF_LISTS.to_vec();
     if let Some(subject) = &changes.subject {
         out.push_str(&format!("Subject: {subject}\r\n"));
-        dropped.push(b"subject");
+        dropped.extend(HOLD_SUBJECT);
     }
     let author = value(head, b"from").unwrap_or_default();
     if changes.replace_from {
@@ -177,6 +180,17 @@ pub fn is_own(head: &[u8], list: &ListAddress) -> bool {
     ids.into_iter().any(|field| ours(field.value))
 }
 
+/// Stands in front of a post that a rule of the list sent on, which has no List-Id: the list knows it again if it comes back (RFC 9228).
+pub fn sent_on_mark(list: &ListAddress) -> String {
+    format!("Delivered-To: {}\r\n", list.post())
+}
+
+/// Did a rule of this list send this message on already?
+pub fn was_sent_on(head: &[u8], list: &ListAddress) -> bool {
+    let ours = |value: &[u8]| unfold(value).trim_ascii().eq_ignore_ascii_case(list.post().as_bytes());
+    fields(head).any(|field| field.is(b"delivered-to") && ours(field.value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +252,12 @@ mod tests {
         ] {
             assert_eq!(text(head, &changes), format!("{OWN}{expected}"));
         }
+        // Outlook's second copy of a subject goes with the first.
+        let changes = Changes { subject, ..Changes::default() };
+        assert_eq!(
+            text(b"Thread-Topic: [:pw:]x\r\nSubject: [:pw:]x\r\nThread-Index: y\r\n\r\n", &changes),
+            format!("{OWN}Subject: [news] x\r\nThread-Index: y\r\n\r\n")
+        );
         let with_reply_to = b"From: ann@x\r\nReply-To: other@x\r\n\r\n";
         let changes = Changes { replace_from: true, ..Changes::default() };
         assert_eq!(
@@ -265,6 +285,19 @@ mod tests {
             assert_eq!(decode_header(from), "山田 via news <news@example.org>");
             assert_eq!(charset_of(from), charset);
             assert!(bytes("山田", charset).is_some());
+        }
+    }
+
+    #[test]
+    fn what_a_rule_sent_on_is_known_again() {
+        let mark = sent_on_mark(&list());
+        assert!(was_sent_on(format!("{}From: a@b\r\n\r\n", mark.to_uppercase()).as_bytes(), &list()));
+        for other in [
+            "Delivered-To: news@example.com\r\n\r\n",
+            "From: news@example.org\r\n\r\n",
+            &format!("\r\n{mark}"),
+        ] {
+            assert!(!was_sent_on(other.as_bytes(), &list()), "{other}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! The disk's. A list whose files cannot be read takes no mail for the time being.
 
 use super::command::Membership;
-use super::header::ListAddress;
+use super::header::{ListAddress, address_of};
 use super::merge::Texts;
 use super::posting::{Author, Wanted};
 use crate::config::Config;
@@ -50,7 +50,9 @@ impl<'a> List<'a> {
         let postmaster = format!("postmaster@{}", domain.name);
         let mut owner = match settings.owner.trim() {
             "" => postmaster.clone(),
-            owner if owner.contains('@') => owner.to_owned(),
+            owner if owner.contains('@') => {
+                address_of(owner.as_bytes()).unwrap_or_else(|| postmaster.clone())
+            }
             user => format!("{user}@{}", domain.name),
         };
         // A list that owns itself would send its own refusals to itself.
@@ -92,6 +94,21 @@ impl<'a> List<'a> {
 
     fn holds(&self, file: File, address: &str) -> io::Result<bool> {
         Ok(!self.spellings(file, address)?.is_empty())
+    }
+
+    /// Those of these addresses, as they are given, that stand in one of the files.
+    pub fn those_in(&self, files: &[File], addresses: &[String]) -> io::Result<Vec<String>> {
+        let keys: Vec<String> =
+            addresses.iter().map(|address| key(self.config, &self.full(address))).collect();
+        let wanted: HashSet<&String> = keys.iter().collect();
+        let mut found = HashSet::new();
+        for file in files {
+            let group = self.dir.group(*file, self.code_page())?;
+            let all = group.members().map(|member| key(self.config, &self.full(&member)));
+            found.extend(all.filter(|key| wanted.contains(key)));
+        }
+        let there = addresses.iter().zip(&keys).filter(|(_, key)| found.contains(*key));
+        Ok(there.map(|(address, _)| address.clone()).collect())
     }
 
     /// What an address gets.
@@ -192,7 +209,7 @@ fn key(config: &Config, address: &str) -> String {
     format!("{}@{}", local.to_lowercase(), domain.to_lowercase())
 }
 
-/// Every list of a domain, by name. A directory counts if it has a file of ours or a list's members.
+/// Every list of a domain, by name. Each directory below `lists` is one.
 pub fn names(config: &Config, domain: &Domain) -> io::Result<Vec<String>> {
     let Some(dir) = config.domain_dir(domain) else { return Ok(Vec::new()) };
     let entries = match config.root().disk().list(&dir.lists()) {

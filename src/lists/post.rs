@@ -6,7 +6,7 @@
 //! # Failure
 //! The disk's.
 
-use super::header::{Changes, address_of, author, is_own, rewrite};
+use super::header::{Changes, HOLD_SUBJECT, address_of, author, is_own, rewrite};
 use super::list::List;
 use super::merge::{MERGE_MAX, merge};
 use super::posting::{Verdict, decide};
@@ -63,7 +63,10 @@ pub fn judge(list: &List<'_>, head: &[u8], size: u64, sender: &str) -> io::Resul
     if list.settings.commands_by_subject
         && let Some(command) = command(text, &list.address.name)
     {
-        return Ok(Outcome::Command(command));
+        return Ok(match crate::transport::answer::is_automatic(head) {
+            true => Outcome::Dropped("a program sent it, and its subject is a command"),
+            false => Outcome::Command(command),
+        });
     }
     let right = match (&list.settings.password, &given) {
         (Some(wanted), Some((given, _))) => same_password(wanted.expose(), given),
@@ -138,7 +141,7 @@ pub fn copy(list: &List<'_>, source: &Source, subject: NewSubject, replace_from:
 pub fn with_subject(source: &Source, subject: &str) -> io::Result<Copy> {
     with_header(source, |head| {
         let mut out = format!("Subject: {subject}\r\n").into_bytes();
-        let kept = fields(head).filter(|field| !field.is(b"subject"));
+        let kept = fields(head).filter(|field| !HOLD_SUBJECT.iter().any(|name| field.is(name)));
         kept.for_each(|field| out.extend_from_slice(field.raw));
         out.extend_from_slice(b"\r\n");
         out

@@ -25,7 +25,7 @@ impl Both {
 }
 
 /// One text for each answer. `{list}` is the list's name, `{whom}` the address that the command is about, `{content}` what belongs behind the text.
-const ANSWERS: [(Answer, Both); 18] = [
+const ANSWERS: [(Answer, Both); 19] = [
     (
         Answer::Help,
         Both {
@@ -148,6 +148,13 @@ const ANSWERS: [(Answer, Both); 18] = [
         },
     ),
     (
+        Answer::BadAddress,
+        Both {
+            english: "{whom} cannot be a member of {list}: the address cannot stand in the file of its members.",
+            japanese: "{whom} は {list} に登録できません。メンバーのファイルに書けないアドレスです。",
+        },
+    ),
+    (
         Answer::NoList,
         Both {
             english: "There is no list {list} here.",
@@ -183,9 +190,10 @@ const MODERATE: Both = Both {
     japanese: "{whom} には {list} への投稿が許可されていないため、管理者へお送りします。配信するには、ご自身で {post} へ送信してください。投稿者には通知していません。",
 };
 const HOLD: Both = Both {
-    english: "Mail of {list} to {whom} came back on {content} days, so this member gets nothing for now. To send to the member again, \
-        take the line out of hold.lst of the list.",
-    japanese: "{list} から {whom} への配信が {content} 日にわたって失敗したため、配信を停止しました。再開するには、メーリングリストの hold.lst からこの行を削除してください。",
+    english: "Mail of {list} to these members came back on {whom} days, so they get nothing for now:\n\n{content}\n\n\
+        To send to a member again, take the line out of hold.lst of the list.",
+    japanese: "{list} から次のメンバーへの配信が {whom} 日にわたって失敗したため、配信を停止しました。\n\n{content}\n\n\
+        再開するには、メーリングリストの hold.lst からメンバーの行を削除してください。",
 };
 
 /// What is put into a text.
@@ -284,7 +292,7 @@ impl<'a> Mail<'a> {
         mail
     }
 
-    /// Tells the owner of a member on hold.
+    /// Tells the owner of members on hold: `content`, after bounces on as many days as `whom` says.
     pub fn hold(language: Language, words: &Words<'a>) -> Mail<'a> {
         let text = words.fill(HOLD.text(language));
         let mut mail = Mail::answer(words.server, words.owner, language, text);

@@ -121,10 +121,15 @@ impl Desk<'_> {
         };
         let whom = command.whom().unwrap_or(asker);
         let facts = list.as_ref().map(|list| self.facts(list, command, asker, whom)).transpose()?;
-        let (effect, said) = decide(command, facts.as_ref());
+        let (effect, mut said) = decide(command, facts.as_ref());
         let mut letter = None;
         if let (Some(effect), Some(list), Some(facts)) = (effect, &list, &facts) {
-            letter = self.effect(effect, list, facts.membership, whom)?;
+            match self.effect(effect, list, facts.membership, whom) {
+                Ok(done) => letter = done,
+                Err(ChangeError::Member(_)) => said = Answer::BadAddress,
+                Err(ChangeError::Io(error)) => return Err(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
         }
         let language = list.as_ref().map_or_else(|| language_of(self.domain), |list| list.language);
         let content = self.content(said, list.as_ref(), language)?;
@@ -170,7 +175,7 @@ impl Desk<'_> {
         list: &List<'_>,
         membership: Membership,
         whom: &str,
-    ) -> io::Result<Option<Letter>> {
+    ) -> Result<Option<Letter>, ChangeError> {
         match effect {
             Effect::Join => self.change(list, File::Members, &Change::Add(whom.to_owned()))?,
             Effect::Leave => {
@@ -188,7 +193,7 @@ impl Desk<'_> {
                     self.remove(list, from, whom)?;
                 }
             }
-            Effect::AskBack => return self.ask_back(list, whom).map(Some),
+            Effect::AskBack => return Ok(Some(self.ask_back(list, whom)?)),
         }
         Ok(None)
     }
@@ -201,14 +206,14 @@ impl Desk<'_> {
         Ok(Letter { to: whom.to_owned(), bytes: mail.write(self.now, self.number ^ 1) })
     }
 
-    fn remove(&self, list: &List<'_>, file: File, whom: &str) -> io::Result<()> {
+    fn remove(&self, list: &List<'_>, file: File, whom: &str) -> Result<(), ChangeError> {
         for spelling in list.spellings(file, whom)? {
             self.change(list, file, &Change::Remove(spelling))?;
         }
         Ok(())
     }
 
-    fn change(&self, list: &List<'_>, file: File, change: &Change) -> io::Result<()> {
+    fn change(&self, list: &List<'_>, file: File, change: &Change) -> Result<(), ChangeError> {
         change_file(self.changes, list, file, change)
     }
 
@@ -251,13 +256,14 @@ impl Desk<'_> {
 }
 
 /// Changes one address of a list's file.
-pub fn change_file(changes: &Changes, list: &List<'_>, file: File, change: &Change) -> io::Result<()> {
+pub fn change_file(
+    changes: &Changes,
+    list: &List<'_>,
+    file: File,
+    change: &Change,
+) -> Result<(), ChangeError> {
     let (root, path) = (list.dir.root(), list.dir.file(file));
-    match changes.member(root.disk(), &path, list.code_page(), change) {
-        Ok(_) => Ok(()),
-        Err(ChangeError::Io(error)) => Err(error),
-        Err(error) => Err(io::Error::other(error)),
-    }
+    changes.member(root.disk(), &path, list.code_page(), change).map(drop)
 }
 
 /// A command above its answer, where a mail has several.

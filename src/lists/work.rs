@@ -9,17 +9,15 @@
 //! [`CHUNK`] recipients of one item of the spool.
 
 use super::bounce;
-use super::command::Membership;
 use super::list::List;
 use super::merge::MERGE_MAX;
 use super::post::{Copy, Outcome, Refused, copy, is_answer, judge, with_subject};
 use super::reply::{Mail, Words};
 use super::server::{Desk, Letter, change_file};
 use crate::message::header::header_length;
-use layout::limits::HEADER_MAX;
 use layout::list::File;
 use layout::list::bounces::Bounces;
-use layout::list::change::{Change, rewrite};
+use layout::list::change::{Change, ChangeError, rewrite};
 use layout::mbx::compose::Source;
 use std::io;
 
@@ -68,6 +66,8 @@ pub struct Plan {
     pub refused: Option<Refused>,
     /// Lines for the log.
     pub notes: Vec<String>,
+    /// Members on hold whom the owner is told of. When that cannot be lost any more, [`forget`] is to be called for them.
+    pub held: Vec<String>,
 }
 
 impl Plan {
@@ -86,9 +86,10 @@ impl Mailing {
         Mailing::one(String::new(), letter.to, copy)
     }
 
-    /// A post as it came, sent on by a rule of the list.
+    /// A post as it came, behind the mark of the list, sent on by a rule of the list.
     pub fn ruled(came: &Came<'_>, list: &List<'_>, to: String) -> Mailing {
-        let copy = Copy { begin: Vec::new(), rest: Some(0) };
+        let begin = super::header::sent_on_mark(&list.address).into_bytes();
+        let copy = Copy { begin, rest: Some(0) };
         let chunks = vec![Chunk { recipients: vec![to], may_create: true, ruled: true }];
         Mailing { sender: came.sender.to_owned(), owner: list.owner.clone(), copy, chunks }
     }
@@ -107,7 +108,7 @@ pub fn chunks(recipients: Vec<String>) -> Vec<Chunk> {
 
 /// A post, or a command in its subject.
 pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Plan> {
-    let begin = came.source.read(0, HEADER_MAX)?;
+    let begin = came.source.head()?;
     let head = begin.get(..header_length(&begin)).unwrap_or(&begin);
     let at = list.address.post();
     match judge(list, head, came.source.len(), came.sender)? {
@@ -191,10 +192,9 @@ pub fn bounced(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<
     let mut plan = Plan::default();
     let begin = came.source.read(0, bounce::READ_MAX)?;
     if came.sender.is_empty() && list.settings.bounce_limit > 0 {
-        for address in bounce::lasting(&begin) {
-            if list.membership(&address)? != Membership::None {
-                plan.mailings.extend(count(desk, list, &address)?.map(Mailing::letter));
-            }
+        plan.held = count(desk, list, &bounce::lasting(&begin))?;
+        if !plan.held.is_empty() {
+            plan.mailings.push(Mailing::letter(told_of(desk, list, &plan.held)));
         }
     }
     let copy = Copy { begin: Vec::new(), rest: Some(0) };
@@ -202,37 +202,63 @@ pub fn bounced(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<
     Ok(plan)
 }
 
-/// Counts a bounce of a member; one too many puts the member on hold and tells the owner.
-fn count(desk: &Desk<'_>, list: &List<'_>, member: &str) -> io::Result<Option<Letter>> {
-    if !list.spellings(File::Hold, member)?.is_empty() {
-        return Ok(None);
+/// Counts a bounce for each of these that is a member, and puts on hold those for whom it is one too many. Answers with those on hold
+/// whom the owner has not been told of: what is counted of a member is forgotten only then, so a crash in between does not hide him.
+fn count(desk: &Desk<'_>, list: &List<'_>, addresses: &[String]) -> io::Result<Vec<String>> {
+    let on_hold = list.those_in(&[File::Hold], addresses)?;
+    let members = list.those_in(&[File::Members, File::Digest], addresses)?;
+    if members.is_empty() {
+        return Ok(Vec::new());
     }
-    let mut days = 0;
-    bounces(list, |bounces| days = bounces.count(member, desk.now.date_naive()))?;
-    if days < list.settings.bounce_limit {
-        return Ok(None);
+    let (limit, today) = (list.settings.bounce_limit, desk.now.date_naive());
+    let mut over = Vec::new();
+    bounces(list, |bounces| {
+        let days = |member: &String| match on_hold.contains(member) {
+            true => bounces.days(member, today),
+            false => bounces.count(member, today),
+        };
+        let counts: Vec<u32> = members.iter().map(days).collect();
+        over =
+            members.iter().zip(counts).filter(|(_, days)| *days >= limit).map(|(m, _)| m.clone()).collect();
+    })?;
+    for member in over.iter().filter(|member| !on_hold.contains(member)) {
+        match change_file(desk.changes, list, File::Hold, &Change::Add(member.clone())) {
+            // What cannot stand in the file by itself stays a member; the owner knows.
+            Ok(()) | Err(ChangeError::Member(_)) => {}
+            Err(ChangeError::Io(error)) => return Err(error),
+            Err(error) => return Err(io::Error::other(error)),
+        }
     }
-    change_file(desk.changes, list, File::Hold, &Change::Add(member.to_owned()))?;
-    bounces(list, |bounces| bounces.forget(member))?;
-    let (server, days) = (list.address.server(), days.to_string());
+    Ok(over)
+}
+
+/// The owner has been told of these members on hold: their bounces are forgotten.
+pub fn forget(list: &List<'_>, held: &[String]) -> io::Result<()> {
+    bounces(list, |bounces| held.iter().for_each(|member| bounces.forget(member)))
+}
+
+/// Tells the owner of members on hold.
+fn told_of(desk: &Desk<'_>, list: &List<'_>, held: &[String]) -> Letter {
+    let (server, days, members) =
+        (list.address.server(), list.settings.bounce_limit.to_string(), held.join("\n"));
     let words = Words {
         list: &list.address.name,
-        whom: member,
+        whom: &days,
         owner: &list.owner,
         server: &server,
-        content: &days,
+        content: &members,
         ..Words::default()
     };
     let bytes = Mail::hold(list.language, &words).write(desk.now, desk.number ^ 2);
-    Ok(Some(Letter { to: list.owner.clone(), bytes }))
+    Letter { to: list.owner.clone(), bytes }
 }
 
 /// Changes the file of bounces.
 fn bounces(list: &List<'_>, mut change: impl FnMut(&mut Bounces)) -> io::Result<()> {
     let changed = rewrite(list.dir.root().disk(), &list.dir.file(File::Bounces), |bytes, _| {
-        let mut bounces = Bounces::parse(bytes);
+        let mut bounces = Bounces::parse(bytes.clone());
         change(&mut bounces);
-        Ok(Some(bounces.write().to_vec()))
+        Ok((bounces.write() != bytes).then(|| bounces.write().to_vec()))
     });
     changed.map(drop).map_err(io::Error::other)
 }

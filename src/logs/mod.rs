@@ -22,7 +22,7 @@ pub mod server;
 mod tally;
 mod writer;
 
-pub use tally::Tally;
+pub use tally::{Count, Tally};
 pub use writer::Writer;
 
 use crate::config::{Config, Live};

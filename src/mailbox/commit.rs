@@ -6,7 +6,8 @@
 //!
 //! # Failure
 //! A mailbox that another program holds, or that a session works on, does not hold up the others: its messages go to the next round, until
-//! its patience ([`layout::lock::PATIENCE`] but for tests) is over.
+//! its patience ([`layout::lock::PATIENCE`] but for tests) is over. So does a large one that has to be read whole first: a thread of its own
+//! does that.
 //!
 //! # Limits
 //! [`BATCH_MESSAGES`] and [`BATCH_BYTES`] a round.
@@ -14,6 +15,7 @@
 use super::{Open, State};
 use layout::disk::Disk;
 use layout::index::journal::Token;
+use layout::lock::PATIENCE;
 use layout::mailbox::{AppendJob, Appended, MailboxError, append_all};
 use layout::mbx::compose::NewMessage;
 use std::collections::BTreeMap;
@@ -134,10 +136,28 @@ fn store(disk: &dyn Disk, round: Vec<Job>, patience: Duration) -> Vec<Job> {
     postponed
 }
 
+/// The state of a mailbox that messages can be put into now.
+fn ready(open: &Arc<Open>) -> Option<MutexGuard<'_, State>> {
+    let mut state = open.try_state()?;
+    if std::mem::take(&mut state.looked) || !state.mailbox.is_long_to_refresh() {
+        return Some(state);
+    }
+    let looker = open.clone();
+    let look = move || {
+        let mut state = looker.state();
+        // What goes wrong is said when it goes wrong again in the round.
+        let _ = state.mailbox.refresh(PATIENCE);
+        state.looked = true;
+    };
+    match std::thread::Builder::new().name("look".into()).spawn(look) {
+        Ok(_) => None,
+        Err(_) => Some(state),
+    }
+}
+
 /// One outcome per group, in their order. Mailboxes that a session works on count as locked.
 fn append(disk: &dyn Disk, groups: &[(Arc<Open>, Vec<Job>)]) -> Vec<Result<Vec<Appended>, MailboxError>> {
-    let mut held: Vec<Option<MutexGuard<'_, State>>> =
-        groups.iter().map(|(open, _)| open.try_state()).collect();
+    let mut held: Vec<Option<MutexGuard<'_, State>>> = groups.iter().map(|(open, _)| ready(open)).collect();
     let mut appends: Vec<AppendJob<'_>> = Vec::new();
     for ((_, jobs), state) in groups.iter().zip(&mut held) {
         if let Some(state) = state {

@@ -6,12 +6,13 @@
 //! such file.
 //!
 //! # Failure
-//! [`FolderError`]. Renaming a mailbox with others below it stops at the first failure; those before it have their new names then.
+//! [`FolderError`]. Renaming a mailbox with others below it stops at the first failure or crash; those before it have their new names then, and
+//! the same RENAME once more goes on with the others, since the one that it names comes last.
 //!
 //! # Limits
 //! [`layout::root::MAILBOXES_MAX`] mailboxes, [`SUBSCRIPTIONS_MAX`] bytes of subscriptions.
 
-use super::Hub;
+use super::{Hub, special_use};
 use layout::disk::{Open, replace};
 use layout::lock::{self, LockError, PATIENCE};
 use layout::mailbox::MailboxError;
@@ -113,7 +114,7 @@ impl<'a> Folders<'a> {
         missing_is_missing(removed)
     }
 
-    /// Renames a mailbox and those below it. Not for the INBOX, which stays where it is.
+    /// Renames a mailbox and those below it, with what they are for. Not for the INBOX, which stays where it is.
     pub fn rename(&self, from: &MailboxName, to: &MailboxName) -> Result<(), FolderError> {
         if from.is_inbox() {
             return Err(FolderError::Refused("the INBOX keeps its name"));
@@ -136,7 +137,11 @@ impl<'a> Folders<'a> {
         if all.contains(to) {
             return Err(FolderError::Exists);
         }
-        for (name, target) in plan {
+        // What the mailboxes are for goes first: it is found by the new names even if a crash comes before the mailboxes have them all.
+        special_use::follow(self.hub, self.user, |name| {
+            Some(special_use::renamed(name, from, to).unwrap_or_else(|| name.clone()))
+        })?;
+        for (name, target) in plan.into_iter().rev() {
             let (open, file) = (self.hub.open(self.user, name), self.user.mailbox(&target));
             let renamed = open.with(|mailbox| mailbox.rename(&file, PATIENCE));
             self.hub.forget(open.file());
@@ -201,4 +206,72 @@ pub(super) fn moved_name(name: &MailboxName, from: &MailboxName, to: &MailboxNam
     let below = text.split('.').skip(kept);
     let parts: Vec<String> = std::iter::once(to.text()).chain(below.map(str::to_owned)).collect();
     MailboxName::from_text(&parts.join(".")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::special_use::SpecialUse;
+    use layout::disk::sim::{Crash, Failure, SimDisk};
+    use layout::name::UserId;
+    use layout::root::Root;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn name(text: &str) -> MailboxName {
+        MailboxName::from_text(text).unwrap()
+    }
+
+    fn user(disk: &SimDisk) -> (Arc<Hub>, UserDir) {
+        let root = Root::new(Arc::new(disk.clone()), Path::new("/mail"));
+        let user = root.domain(root.top().clone()).user(&UserId::parse("mike").unwrap());
+        (Hub::new(root.shared_disk()), user)
+    }
+
+    #[test]
+    fn a_rename_of_several_mailboxes_can_be_done_again_after_a_crash() {
+        for n in 1.. {
+            let disk = SimDisk::new();
+            let (hub, dir) = user(&disk);
+            let folders = Folders::new(&hub, &dir);
+            let told: Vec<(String, u32)> = ["A", "A.B", "A.B.C", "A.D", "Ab"]
+                .iter()
+                .map(|text| {
+                    folders.create(&name(text)).unwrap();
+                    ((*text).to_owned(), hub.open(&dir, &name(text)).with(|mailbox| mailbox.uidvalidity()))
+                })
+                .collect();
+            special_use::choose(&hub, &dir, &name("A.B"), &[SpecialUse::Archive]).unwrap();
+            disk.fail_at(n, Failure::Crash);
+            let done = folders.rename(&name("A"), &name("X")).is_ok();
+            for crash in [Crash::Kill, Crash::PowerStrict, Crash::PowerMixed(n), Crash::PowerMixed(n + 1000)]
+            {
+                let what = format!("step {n}, {crash:?}");
+                let disk = disk.after(crash);
+                let (hub, dir) = user(&disk);
+                let folders = Folders::new(&hub, &dir);
+                match folders.rename(&name("A"), &name("X")) {
+                    Ok(()) => assert!(!done || matches!(crash, Crash::PowerMixed(_)), "{what}"),
+                    Err(FolderError::Missing) => {}
+                    Err(error) => panic!("{what}: {error}"),
+                }
+                let names: Vec<String> = folders.list().unwrap().iter().map(MailboxName::text).collect();
+                assert_eq!(names, ["Ab", "INBOX", "X", "X.B", "X.B.C", "X.D"], "{what}");
+                for (before, uidvalidity) in &told {
+                    let now = if before == "Ab" { before.clone() } else { before.replacen('A', "X", 1) };
+                    let found = hub.open(&dir, &name(&now)).with(|mailbox| {
+                        mailbox.refresh(PATIENCE).unwrap();
+                        mailbox.uidvalidity()
+                    });
+                    assert_eq!(found, *uidvalidity, "{what}: {now}");
+                }
+                let uses = special_use::uses(&hub, &dir, &folders.list().unwrap()).unwrap();
+                assert_eq!(uses.get(&SpecialUse::Archive), Some(&name("X.B")), "{what}");
+            }
+            if done {
+                assert!(n > 30, "a rename of four has more steps than {n}");
+                break;
+            }
+        }
+    }
 }

@@ -11,7 +11,8 @@
 //! [`layout::lock::PATIENCE`].
 //!
 //! # Limits
-//! [`RESIDENT_FOR`] for mailboxes without users, as long as there are at most [`RESIDENT_MAX`] of them.
+//! [`RESIDENT_FOR`] for mailboxes without users, as long as there are at most [`RESIDENT_MAX`] of them; [`SPARE`] more at any time, so that mail to
+//! a large list takes no more memory than mail to a small one.
 
 pub mod commit;
 pub mod folders;
@@ -43,6 +44,8 @@ const REWRITE_PATIENCE: Duration = Duration::from_secs(1);
 pub const RESIDENT_FOR: Duration = Duration::from_secs(120);
 /// So many mailboxes without users may stay in memory; when there are more, as after mail to a large list, they go after [`CROWDED_FOR`].
 pub const RESIDENT_MAX: usize = 1000;
+/// So many more are opened before those without users go at once.
+const SPARE: usize = RESIDENT_MAX / 4;
 /// How long a mailbox without users stays in memory when there are many.
 const CROWDED_FOR: Duration = Duration::from_secs(2);
 /// How long the keeper waits for a mailbox that another program holds: it comes again in a second.
@@ -61,6 +64,8 @@ struct State {
     tidied: bool,
     /// The last change at which removed bytes were not worth taking out.
     kept_at: u64,
+    /// The file was just looked at for the committer.
+    looked: bool,
 }
 
 impl Open {
@@ -100,6 +105,24 @@ impl Open {
         Some(work(&mut state.mailbox))
     }
 
+    /// Writes down all flags that are known now, with their letters; others get at the mailbox in between.
+    pub fn write_down(&self) -> Result<(), MailboxError> {
+        let flushes = self.state().mailbox.flushes();
+        let flush =
+            |mailbox: &mut Mailbox| if mailbox.needs_flush() { mailbox.flush(PATIENCE) } else { Ok(()) };
+        (0..flushes).try_for_each(|_| self.with(flush))
+    }
+
+    /// The time of the last use, if nobody but the table holds the mailbox and everything of it is written down.
+    fn unused(self: &Arc<Open>) -> Option<(Instant, TreePath)> {
+        if Arc::strong_count(self) > 1 {
+            return None;
+        }
+        let state = self.try_state()?;
+        let settled = !state.mailbox.needs_flush() && !state.mailbox.removal_is_due(When::Idle);
+        settled.then(|| (state.used, self.file.clone()))
+    }
+
     /// Wakes whoever watches, if there is news.
     fn tell(&self, mailbox: &Mailbox) {
         let modseq = mailbox.modseq();
@@ -120,10 +143,30 @@ impl Open {
 /// All mailboxes that are in use.
 pub struct Hub {
     disk: Arc<dyn Disk>,
-    open: Mutex<HashMap<TreePath, Arc<Open>>>,
+    open: Mutex<Table>,
     committer: Committer,
     /// A large mailbox is being rewritten: one at a time.
     rewriting: Arc<AtomicBool>,
+}
+
+struct Table {
+    open: HashMap<TreePath, Arc<Open>>,
+    /// When there are so many, room is made.
+    full_at: usize,
+}
+
+impl Table {
+    /// Lets go of mailboxes that nobody uses this moment and that have nothing to write down, the longest unused first.
+    fn make_room(&mut self) {
+        let mut idle: Vec<(Instant, TreePath)> =
+            self.open.values().filter_map(|open| open.unused()).collect();
+        idle.sort_unstable_by_key(|(used, _)| *used);
+        idle.truncate(self.open.len().saturating_sub(RESIDENT_MAX));
+        for (_, file) in idle {
+            self.open.remove(&file);
+        }
+        self.full_at = self.open.len().max(RESIDENT_MAX) + SPARE;
+    }
 }
 
 impl Hub {
@@ -135,10 +178,11 @@ impl Hub {
     /// The same; a new message waits so long for a mailbox that another program holds.
     pub fn with_patience(disk: Arc<dyn Disk>, patience: Duration) -> Arc<Hub> {
         let committer = Committer::start(disk.clone(), patience);
-        Arc::new(Hub { disk, open: Mutex::default(), committer, rewriting: Arc::default() })
+        let table = Table { open: HashMap::new(), full_at: RESIDENT_MAX + SPARE };
+        Arc::new(Hub { disk, open: Mutex::new(table), committer, rewriting: Arc::default() })
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<TreePath, Arc<Open>>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,9 +193,12 @@ impl Hub {
 
     fn open_file(&self, file: TreePath, user_lock: TreePath) -> Arc<Open> {
         let mut table = self.table();
-        let entry = table.entry(file.clone()).or_insert_with(|| {
+        if table.open.len() >= table.full_at {
+            table.make_room();
+        }
+        let entry = table.open.entry(file.clone()).or_insert_with(|| {
             let mailbox = Mailbox::new(self.disk.clone(), file.clone(), user_lock);
-            let state = State { mailbox, used: Instant::now(), tidied: false, kept_at: 0 };
+            let state = State { mailbox, used: Instant::now(), tidied: false, kept_at: 0, looked: false };
             Arc::new(Open { file, state: Mutex::new(state), changed: watch::Sender::new(0) })
         });
         entry.clone()
@@ -159,7 +206,7 @@ impl Hub {
 
     /// Lets go of a mailbox whose file was removed or renamed: sessions that have it see it empty, later ones begin anew.
     pub fn forget(&self, file: &TreePath) {
-        self.table().remove(file);
+        self.table().open.remove(file);
     }
 
     /// Stores a message durably; the answer comes when it is on the disk.
@@ -173,15 +220,19 @@ impl Hub {
         self.committer.submit(mailbox, message, token, size_max)
     }
 
-    /// Flushes, tidies and lets go, as the times demand.
-    pub fn keep(&self) {
-        let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
+    /// Flushes, tidies and lets go, as the times demand. Every mailbox has its turn, with as much of its flags as is written at once; answers with
+    /// whether there is more.
+    pub fn keep(&self) -> bool {
+        let mut more = false;
+        let all: Vec<Arc<Open>> = self.table().open.values().cloned().collect();
         let crowded = all.len() > RESIDENT_MAX;
         for open in all {
             // A mailbox that somebody works on this moment has its turn the next time.
             let Some(mut state) = open.try_state() else { continue };
             if state.mailbox.needs_flush() {
-                report(&open, state.mailbox.flush(KEEPER_PATIENCE));
+                let flushed = state.mailbox.flush(KEEPER_PATIENCE);
+                more |= flushed.is_ok() && state.mailbox.has_letters();
+                report(&open, flushed);
             }
             let idle = state.used.elapsed();
             self.take_out_removed(&open, &mut state, idle);
@@ -195,10 +246,11 @@ impl Hub {
                 let mut table = self.table();
                 // Two: the table's and ours here. Nobody can get a third while the table is held.
                 if Arc::strong_count(&open) == 2 {
-                    table.remove(&open.file);
+                    table.open.remove(&open.file);
                 }
             }
         }
+        more
     }
 
     /// Takes removed bytes out if it is time: at once, or by a thread that copies what stays.
@@ -233,12 +285,9 @@ impl Hub {
 
     /// Flushes everything: before the server stops.
     pub fn flush(&self) {
-        let all: Vec<Arc<Open>> = self.table().values().cloned().collect();
+        let all: Vec<Arc<Open>> = self.table().open.values().cloned().collect();
         for open in all {
-            let mut state = open.state();
-            if state.mailbox.needs_flush() {
-                report(&open, state.mailbox.flush(PATIENCE));
-            }
+            report(&open, open.write_down());
         }
     }
 }
@@ -261,4 +310,38 @@ fn finish_rewrite(open: &Open, rewrite: Rewrite) {
     });
     // If another program changed the file meanwhile the keeper begins again.
     report(open, outcome.map(drop));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layout::disk::sim::SimDisk;
+    use layout::name::UserId;
+    use layout::root::Root;
+    use std::path::Path;
+
+    /// However many mailboxes get mail, few without users are in memory, and those that somebody holds stay.
+    #[tokio::test]
+    async fn few_mailboxes_without_users_stay() {
+        let disk = Arc::new(SimDisk::new());
+        let root = Root::new(disk.clone(), Path::new("/mail"));
+        let domain = root.domain(root.top().clone());
+        let hub = Hub::new(disk);
+        let open = |number: usize| {
+            let user = domain.user(&UserId::parse(&format!("u{number}")).unwrap());
+            hub.open(&user, &MailboxName::inbox())
+        };
+        let held: Vec<Arc<Open>> = (0..10).map(open).collect();
+        for number in 10..RESIDENT_MAX * 4 {
+            drop(open(number));
+            assert!(hub.table().open.len() <= RESIDENT_MAX + SPARE);
+        }
+        assert!(held.iter().enumerate().all(|(number, mailbox)| Arc::ptr_eq(mailbox, &open(number))));
+        // Where all are in use there is more, and room is made as soon as there can be.
+        let all: Vec<Arc<Open>> = (0..RESIDENT_MAX * 2).map(open).collect();
+        assert!(hub.table().open.len() >= RESIDENT_MAX * 2);
+        drop(all);
+        (RESIDENT_MAX * 4..RESIDENT_MAX * 5).for_each(|number| drop(open(number)));
+        assert!(hub.table().open.len() <= RESIDENT_MAX + SPARE);
+    }
 }

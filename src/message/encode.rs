@@ -9,22 +9,13 @@
 //! [`bytes`] answers `None` for a text that the charset does not hold; [`header_text`] and [`body`] then use UTF-8.
 //!
 //! # Limits
-//! Encoded words have at most [`WORD_MAX`] characters (RFC 2047 §2).
+//! Those of [`layout::mime`].
 
-use super::charset::{Charset, UTF8};
+use super::charset::Charset;
 use super::search::{KATAKANA, voice};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use encoding_rs::{EUC_JP, Encoding, ISO_2022_JP, SHIFT_JIS};
-
-/// The longest encoded word (RFC 2047 §2).
-pub const WORD_MAX: usize = 75;
-/// A line of a header with encoded words in it (RFC 2047 §2).
-const HEADER_LINE_MAX: usize = 76;
-/// The longest line of a body that goes out as it is (RFC 5322 §2.1.1).
-pub const LINE_MAX: usize = 990;
-/// Base64 of a body: bytes in a line of 76 characters.
-const BASE64_LINE: usize = 57;
+use layout::mime::{self, Coding};
+pub use layout::mime::{LINE_MAX, base64_lines};
 
 /// The bytes of a text in a charset; `None` if it does not hold all of it.
 pub fn bytes(text: &str, charset: Charset) -> Option<Vec<u8>> {
@@ -79,86 +70,19 @@ fn windows_japanese(text: &str) -> String {
     out
 }
 
-/// A text as the value of a header field, behind a name that takes `column` characters with its colon and blank. ASCII words at the begin stay
-/// as they are, so that simple programs can sort by them; from the first word on that needs it, everything is encoded in `charset`, or
-/// UTF-8. Control characters become blanks.
+impl Coding for Charset {
+    fn name(&self) -> &'static str {
+        name(*self)
+    }
+
+    fn bytes(&self, text: &str) -> Option<Vec<u8>> {
+        bytes(text, *self)
+    }
+}
+
+/// A text as the value of a header field, in `charset` where it needs one, or UTF-8: [`mime::header_text`].
 pub fn header_text(text: &str, charset: Charset, column: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let plain = plain_begin(&text);
-    let (begin, rest) = text.split_at(plain);
-    if rest.is_empty() {
-        return fold(begin, column);
-    }
-    let charset = if bytes(rest, charset).is_some() { charset } else { UTF8 };
-    let mut out = fold(begin, column);
-    let mut room = HEADER_LINE_MAX.saturating_sub(column + out.len()).min(WORD_MAX);
-    if out.contains('\n') || room < shortest_word(charset) {
-        // Folded before the word; the blank that was there is the fold's.
-        out.truncate(out.trim_end_matches(' ').len());
-        out.push_str("\r\n ");
-        room = WORD_MAX;
-    }
-    let mut word = String::new();
-    for c in rest.chars() {
-        word.push(c);
-        if encoded_length(&word, charset) > room && word.chars().nth(1).is_some() {
-            word.pop();
-            out.push_str(&encoded_word(&word, charset));
-            out.push_str("\r\n ");
-            (word, room) = (c.to_string(), WORD_MAX);
-        }
-    }
-    out + &encoded_word(&word, charset)
-}
-
-/// The length of the words at the begin that need no encoding, with the blank behind them.
-fn plain_begin(text: &str) -> usize {
-    let needs = |word: &str| !word.is_ascii() || word.contains("=?") || word.len() > 200;
-    if !text.split(' ').any(needs) {
-        return text.len();
-    }
-    let mut at = 0;
-    for word in text.split_inclusive(' ') {
-        // Two blanks in a row would be lost between an encoded word and text.
-        if needs(word.trim_end_matches(' ')) {
-            break;
-        }
-        at += word.len();
-    }
-    at
-}
-
-/// Folds long ASCII text at blanks.
-fn fold(text: &str, column: usize) -> String {
-    if column + text.len() <= LINE_MAX {
-        return text.to_owned();
-    }
-    let (mut out, mut at) = (String::new(), column);
-    for word in text.split_inclusive(' ') {
-        if at + word.len() > HEADER_LINE_MAX && !out.is_empty() && out.ends_with(' ') {
-            out.pop();
-            out.push_str("\r\n ");
-            at = 1;
-        }
-        out.push_str(word);
-        at += word.len();
-    }
-    out
-}
-
-fn encoded_word(text: &str, charset: Charset) -> String {
-    let bytes = bytes(text, charset).unwrap_or_default();
-    format!("=?{}?B?{}?=", name(charset), STANDARD.encode(bytes))
-}
-
-fn encoded_length(text: &str, charset: Charset) -> usize {
-    let bytes = bytes(text, charset).map_or(0, |bytes| bytes.len());
-    name(charset).len() + 7 + bytes.div_ceil(3) * 4
-}
-
-/// The room that a word of one character needs.
-fn shortest_word(charset: Charset) -> usize {
-    name(charset).len() + 7 + 12
+    mime::header_text(text, &charset, column)
 }
 
 /// A body as it goes out.
@@ -192,12 +116,6 @@ pub fn body(text: &str, charset: Charset) -> Body {
     }
 }
 
-/// Base64 in lines of 76 characters.
-pub fn base64_lines(bytes: &[u8]) -> Vec<u8> {
-    let lines = bytes.chunks(BASE64_LINE).map(|piece| STANDARD.encode(piece) + "\r\n");
-    lines.collect::<String>().into_bytes()
-}
-
 /// Quoted-printable (RFC 2045 §6.7) of text with CRLF line ends.
 pub fn quoted_printable(bytes: &[u8]) -> Vec<u8> {
     /// With the `=` of a soft line break a line has 76 characters.
@@ -226,7 +144,7 @@ pub fn quoted_printable(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::charset::{decode, decode_header, decode_quoted_printable};
+    use super::super::charset::{UTF8, decode, decode_header, decode_quoted_printable};
     use super::*;
     use proptest::prelude::*;
 
@@ -250,7 +168,7 @@ mod tests {
             assert!(value.starts_with(begins), "{value}");
             assert_eq!(decode_header(value.as_bytes()), text, "{value}");
             for (at, line) in value.split("\r\n").enumerate() {
-                assert!(line.len() + if at == 0 { 9 } else { 0 } <= HEADER_LINE_MAX, "{line}");
+                assert!(line.len() + if at == 0 { 9 } else { 0 } <= mime::HEADER_LINE_MAX, "{line}");
             }
         }
     }

@@ -124,8 +124,13 @@ impl Board {
             .iter()
             .map(|(service, state)| (service.word().to_owned(), state.word().into()))
             .collect();
-        let counts: serde_json::Map<String, Value> =
-            self.log.tally().all().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+        let counts: serde_json::Map<String, Value> = self
+            .log
+            .tally()
+            .all()
+            .into_iter()
+            .map(|(count, number)| (count.word().to_owned(), number.into()))
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),

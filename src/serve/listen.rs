@@ -124,6 +124,16 @@ pub fn bind_all(options: &Options) -> Result<Vec<Bound>, ServeError> {
     Ok(bound)
 }
 
+/// Binds the port of the metrics.
+pub fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| ServeError::Bind { address, error })
+}
+
 /// Binds the ports of a service; none if it has none.
 pub fn bind(service: Service, options: &Options) -> Result<Vec<Bound>, ServeError> {
     let mut bound = Vec::new();

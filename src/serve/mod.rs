@@ -12,9 +12,11 @@
 
 mod accept;
 pub mod board;
+mod cleaning;
 pub mod control;
 mod listen;
 mod memory;
+mod metrics;
 mod notify;
 mod rights;
 pub mod services;
@@ -34,6 +36,7 @@ use control::Control;
 use layout::disk::real::RealDisk;
 use layout::registry::store::StoreError;
 use layout::root::{Root, RootError};
+use metrics::Metrics;
 use services::Services;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -42,12 +45,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tls::Certificates;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 /// The most connections of one port at a time.
 pub const CLIENTS_MAX: usize = 20_000;
 /// How long what is under way may take to end when its service stops.
 pub const DRAIN_FOR: Duration = Duration::from_secs(10);
+
+/// How long SIGHUP waits for the registry to be judged; a file that lost many users takes longest.
+const REREAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// What `imaild serve` was told.
 #[derive(Clone, Debug)]
@@ -68,6 +76,8 @@ pub struct Options {
     pub lock_patience: Duration,
     /// How long what is under way may take to end when its service stops.
     pub drain_for: Duration,
+    /// Where metrics are served; on a loopback address.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Options {
@@ -161,6 +171,9 @@ pub enum ServeError {
     /// There is no such service yet.
     #[error("there is no web service in this version yet")]
     NoWeb,
+    /// Nothing is started any more.
+    #[error("the server is stopping")]
+    Ending,
     /// Anything else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -180,11 +193,12 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;
     let bound = listen::bind_all(&options)?;
+    let watched = options.metrics.map(listen::bind_metrics).transpose()?;
     rights::give_up(&dir)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = cores.max(WORKERS_MIN);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let outcome = runtime.block_on(serve(options, root, live, notes, bound));
+    let outcome = runtime.block_on(serve(options, root, live, notes, (bound, watched)));
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome
 }
@@ -194,13 +208,13 @@ async fn serve(
     root: Root,
     live: Arc<Live>,
     notes: Vec<String>,
-    bound: Vec<listen::Bound>,
+    (bound, watched): (Vec<listen::Bound>, Option<std::net::TcpListener>),
 ) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
     let log = Log::start_for(&live, options.port_offset);
     let hub = Hub::with_patience(root.shared_disk(), options.lock_patience);
-    let server = start(&options, &live, &notes, &hub, &log)?;
-    let watcher = Watcher::start(live, {
+    let (server, certificates) = start(&options, &live, &notes, &hub, &log)?;
+    let watcher = Watcher::start(live.clone(), {
         let log = log.clone();
         move |text: &str| say(&log, text)
     });
@@ -218,23 +232,36 @@ async fn serve(
         let services = services.clone();
         move || Facts { services: services.states(), ports: services.ports() }
     }));
-    let control = control(&root, &services, &log, &board);
+    let mut background = JoinSet::new();
+    background.spawn(cleaning::run(live, log.clone()));
+    background.spawn(notify::keep_watchdog_quiet());
+    background.spawn(control(&root, &services, &log, &board));
+    background.spawn({
+        let board = board.clone();
+        async move { board.keep().await }
+    });
+    if let Some(listener) = watched {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let metrics = Metrics::new(&root, services.clone(), log.clone())?;
+        background.spawn(Arc::new(metrics).serve(listener));
+    }
     log.note(&format!("imaild {} is ready: {sockets}", env!("CARGO_PKG_VERSION")));
     // Scripts and tests wait for this line.
     println!("imaild is ready: {sockets}");
     notify::ready();
-    tokio::select! {
-        () = signals.stop() => {}
-        () = board.keep() => {}
-        () = notify::keep_watchdog_quiet() => {}
-        () = control => {}
+    while signals.next().await == Told::Reread {
+        notify::reloading();
+        say(&log, "registry and certificates are read again (SIGHUP)");
+        if tokio::time::timeout(REREAD_WITHIN, watcher.reread()).await.is_err() {
+            say(&log, "registry.ini could not be judged yet");
+        }
+        tokio::task::block_in_place(|| certificates.reread());
+        notify::ready();
     }
     notify::stopping();
     say(&log, "the server is stopping");
-    tokio::select! {
-        () = services.stop_all() => {}
-        () = board.keep() => {}
-    }
+    services.stop_all().await;
+    background.shutdown().await;
     drop(watcher);
     ended.store(true, Ordering::Relaxed);
     tokio::task::block_in_place(|| {
@@ -273,7 +300,7 @@ fn start(
     notes: &[String],
     hub: &Arc<Hub>,
     log: &Log,
-) -> Result<Arc<Server>, ServeError> {
+) -> Result<(Arc<Server>, Arc<Certificates>), ServeError> {
     if options.services.contains(&Service::Web) {
         say(log, "there is no web service in this version yet: \"web\" in --services does nothing");
     }
@@ -286,11 +313,12 @@ fn start(
         say(log, &format!("mail for {domain} is taken from anyone, because a route names it"));
     }
     relay::warnings(&live.now().registry).iter().for_each(|text| say(log, text));
-    let tls = tls::start(live, {
+    let (tls, certificates) = tls::start(live, {
         let log = log.clone();
         move |text: &str| say(&log, text)
     })?;
-    Ok(Arc::new(Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls)))
+    let server = Server::new(live.clone(), hub.clone(), accounts, log.clone(), transport, tls);
+    Ok((Arc::new(server), certificates))
 }
 
 /// A port in the line that says that the server is ready.
@@ -315,12 +343,16 @@ fn say(log: &Log, text: &str) {
     log.note(text);
 }
 
+/// How long the thread that writes flags down pauses in the middle of many.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// The thread that writes flags down and tidies.
 fn keep(hub: Arc<Hub>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         while !ended.load(Ordering::Relaxed) {
-            std::thread::sleep(FLUSH_EVERY);
-            hub.keep();
+            // While there is more to write, sessions that wait for the mailbox get at it in between.
+            let more = hub.keep();
+            std::thread::sleep(if more { BREATH } else { FLUSH_EVERY });
         }
     })
 }
@@ -329,19 +361,30 @@ fn keep(hub: Arc<Hub>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal says.
+#[derive(PartialEq, Eq)]
+enum Told {
+    /// Stop.
+    Stop,
+    /// Read registry and certificates again.
+    Reread,
 }
 
 impl Signals {
     fn listen() -> io::Result<Signals> {
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Signals { terminate, interrupt })
+        let [terminate, interrupt, hang_up] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Signals { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
     }
 
-    /// Waits until the process is to stop.
-    async fn stop(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::Reread,
         }
     }
 }

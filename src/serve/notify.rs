@@ -1,4 +1,4 @@
-//! Telling who started us how we are (systemd's `sd_notify`, `NOTIFY_SOCKET`): ready, stopping; and, if a watchdog is
+//! Telling who started us how we are (systemd's `sd_notify`, `NOTIFY_SOCKET`): ready, reading settings again, stopping; and, if a watchdog is
 //! set (`WATCHDOG_USEC`), that we are alive.
 //!
 //! # Failure
@@ -7,7 +7,7 @@
 use sd_notify::NotifyState;
 use std::time::Duration;
 
-/// The server takes clients.
+/// The server takes clients, or has read its settings again.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
@@ -15,6 +15,14 @@ pub fn ready() {
 /// The server ends.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+/// The server reads its settings again; [`ready`] follows.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the clock could not be read"),
+    }
 }
 
 /// Says for ever that we are alive, twice as often as is wanted; from among the server's own tasks, so that it falls silent when

@@ -19,7 +19,7 @@ use crate::logs::{self, Writer};
 use crate::session::Server;
 use crate::session::connection::Stopping;
 use crate::session::network::own_addresses;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -73,6 +73,7 @@ pub struct Services {
     units: [Unit; Service::ALL.len()],
     /// The log server's file, once it runs.
     lines: OnceLock<Writer>,
+    ending: AtomicBool,
 }
 
 struct Unit {
@@ -129,7 +130,7 @@ impl Services {
                 running: tokio::sync::Mutex::default(),
             }
         });
-        Arc::new(Services { server, options, units, lines: OnceLock::new() })
+        Arc::new(Services { server, options, units, lines: OnceLock::new(), ending: AtomicBool::new(false) })
     }
 
     /// What each service does; without those that this version does not have.
@@ -146,6 +147,11 @@ impl Services {
             .collect()
     }
 
+    /// Does the process end?
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
     /// Starts a service.
     pub async fn start(&self, service: Service) -> Result<Change, ServeError> {
         if service == Service::Web {
@@ -153,6 +159,9 @@ impl Services {
         }
         let unit = self.unit(service);
         let mut running = unit.running.lock().await;
+        if self.is_ending() {
+            return Err(ServeError::Ending);
+        }
         if running.is_some() && unit.state.get() == State::Running {
             return Ok(Change::None);
         }
@@ -266,6 +275,7 @@ impl Services {
 
     /// Stops all services at the same time, since the process ends.
     pub async fn stop_all(self: &Arc<Services>) {
+        self.ending.store(true, Ordering::Relaxed);
         let mut stops = JoinSet::new();
         for service in Service::ALL {
             let services = self.clone();

@@ -1,7 +1,8 @@
 //! TLS: which certificate a client gets (RFC 8446, RFC 6066 §3).
 //!
 //! `certs/server.crt` and `certs/server.key` (PEM) are for everybody; `certs/<domain>.crt` and `.key` for clients that ask for that domain.
-//! At the first start a self-signed pair is made for the primary domain. Files that were replaced count for the next handshake.
+//! At the first start a self-signed pair is made for the primary domain. Files that were replaced count for the next handshake;
+//! [`Certificates::reread`] reads all again, so that the log tells at once of what cannot be used.
 //!
 //! # Failure
 //! A pair that cannot be used is named in the log once, and the last good one stays in force. If there was none, clients get a
@@ -22,7 +23,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,9 +37,12 @@ const DEFAULT: &str = "server";
 /// Tells the admin something.
 type Say = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Makes the first certificate if there is none, and answers with what accepts TLS from then on. `say` tells the admin what was made, and
+/// Makes the first certificate if there is none, and answers with what accepts TLS from then on, and the certificates that it uses. `say` tells the admin what was made, and
 /// which files cannot be used.
-pub fn start(live: &Arc<Live>, say: impl Fn(&str) + Send + Sync + 'static) -> io::Result<TlsAcceptor> {
+pub fn start(
+    live: &Arc<Live>,
+    say: impl Fn(&str) + Send + Sync + 'static,
+) -> io::Result<(TlsAcceptor, Arc<Certificates>)> {
     let config = live.now();
     let primary = config.registry.primary().map_or("localhost", |domain| domain.name.as_str());
     match make_first(config.root(), primary) {
@@ -50,21 +54,21 @@ pub fn start(live: &Arc<Live>, say: impl Fn(&str) + Send + Sync + 'static) -> io
     }
     let provider = Arc::new(ring::default_provider());
     let spare = spare(primary, &provider)?;
-    let certificates = Certificates {
+    let certificates = Arc::new(Certificates {
         live: live.clone(),
         provider: provider.clone(),
         spare,
         known: Mutex::default(),
         say: Box::new(say),
-    };
+    });
     // Files that cannot be used show at the start, not with the first client.
     certificates.choose(None);
     let tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
-    Ok(TlsAcceptor::from(Arc::new(tls)))
+        .with_cert_resolver(certificates.clone());
+    Ok((TlsAcceptor::from(Arc::new(tls)), certificates))
 }
 
 /// A self-signed certificate, and its key, which is new unless one is given.
@@ -131,7 +135,7 @@ fn spare(name: &str, provider: &CryptoProvider) -> io::Result<Arc<CertifiedKey>>
 }
 
 /// The certificates by name.
-struct Certificates {
+pub struct Certificates {
     live: Arc<Live>,
     provider: Arc<CryptoProvider>,
     spare: Arc<CertifiedKey>,
@@ -148,6 +152,20 @@ struct Known {
 }
 
 impl Certificates {
+    /// Reads all files again, changed or not; those of a domain that nobody asked for yet, too.
+    pub fn reread(&self) {
+        let config = self.live.now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values_mut().for_each(|known| known.stamps = [Some(Stamp::default()); 2]);
+        let names: Vec<String> = known.keys().cloned().collect();
+        drop(known);
+        let domains = config.registry.domains.iter().map(|domain| domain.name.to_ascii_lowercase());
+        let names: BTreeSet<String> = names.into_iter().chain(domains).chain([DEFAULT.to_owned()]).collect();
+        for name in names {
+            self.pair(config.root(), &name);
+        }
+    }
+
     /// The certificate for a client that asks for `name`: that name's, else its domain's, else everybody's.
     fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
         let config = self.live.now();
@@ -273,6 +291,10 @@ mod tests {
         assert_eq!(chosen(None), replaced);
         assert_eq!(chosen(None), replaced);
         assert_eq!(said.load(Ordering::Relaxed), 1, "said once");
+        certificates.reread();
+        assert_eq!(chosen(None), replaced);
+        assert_eq!(chosen(Some("example.org")), own);
+        assert_eq!(said.load(Ordering::Relaxed), 2, "and when it is asked for");
         std::fs::remove_file(certs.join("server.crt")).unwrap();
         std::fs::remove_file(certs.join("server.key")).unwrap();
         assert_eq!(chosen(None), replaced);

@@ -56,7 +56,7 @@ pub fn for_tests(root: &Path) -> Arc<Server> {
     let accounts = Accounts::new(live.clone()).unwrap();
     let transport = Transport::start(&live, &hub, &log, Options::default()).unwrap();
     tokio::spawn(transport.queue(std::future::pending()));
-    let tls = crate::serve::tls::start(&live, |_| {}).unwrap();
+    let tls = crate::serve::tls::start(&live, |_| {}).unwrap().0;
     Arc::new(Server::new(live, hub, accounts, log, transport, tls))
 }
 

@@ -114,7 +114,7 @@ impl Session {
                 self.login = Some(Login { user, ticket });
                 connection.answer(format!("{}\r\n", text::AUTHENTICATED));
             }
-            Err(LoginError::Unavailable) => self.refuse(connection, text::NOT_STORED),
+            Err(LoginError::Unavailable) => self.refuse(connection, text::AUTH_LATER),
             Err(LoginError::Refused) => {
                 let shown: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
                 self.log(connection, &Event::AuthenticationFailed { user: &shown });

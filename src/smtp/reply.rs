@@ -87,6 +87,8 @@ pub mod text {
     pub const BASE64: &str = "501 5.5.2 this is not base64";
     /// The client took AUTH back.
     pub const AUTH_CANCELLED: &str = "501 5.7.0 authentication cancelled";
+    /// Passwords cannot be looked at now (RFC 4954 §6).
+    pub const AUTH_LATER: &str = "454 4.7.0 temporary authentication failure";
     /// Wrong name or password.
     pub const AUTH_FAILED: &str = "535 5.7.8 authentication failed";
     /// A mechanism that was not offered.

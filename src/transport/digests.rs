@@ -10,13 +10,14 @@
 //! What fails is logged, and tried again at the next look.
 //!
 //! # Limits
-//! [`POSTS_MAX`] posts in one digest; the next look takes the others.
+//! [`POSTS_MAX`] posts and [`DIGEST_MAX`] bytes of text in one digest; the others go into another one. Of a post [`READ_MAX`] bytes are looked
+//! at. One post is in memory at a time.
 
 use super::Inner;
 use super::mailing::About;
 use super::route::{MailboxTarget, route};
 use crate::config::Config;
-use crate::lists::digest::{Entry, POSTS_MAX, Sent, Texts, entry, write};
+use crate::lists::digest::{DIGEST_MAX, Entry, POSTS_MAX, Sent, Texts, entry, write};
 use crate::lists::list::{List, names};
 use crate::lists::post::Copy;
 use crate::lists::work::{Mailing, chunks};
@@ -26,10 +27,9 @@ use layout::index::journal::Token;
 use layout::list::File;
 use layout::list::settings::Digest;
 use layout::lock::PATIENCE;
-use layout::mailbox::{MailboxError, read_content};
-
+use layout::mailbox::{Content, MailboxError};
 use layout::mbx::compose::{NewMessage, Source, Way};
-use layout::mbx::view::{Reader, serve};
+use layout::mbx::view::Reader;
 use layout::name::MailboxName;
 use std::io;
 use std::sync::Arc;
@@ -49,16 +49,18 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
 }
 
+/// How much of a post is looked at for a digest: its text comes first.
+const READ_MAX: usize = 4 << 20;
+
 /// A post as it lies in the mailbox.
 struct Post {
-    uid: u32,
     date: i64,
     /// As it is served.
     message: Vec<u8>,
 }
 
 impl Inner {
-    fn send_digests(&self) {
+    pub(super) fn send_digests(&self) {
         let config = self.live.now();
         for domain in config.registry.domains.iter().filter(|domain| domain.hidden_by.is_none()) {
             let all = names(&config, domain).unwrap_or_default();
@@ -102,21 +104,36 @@ impl Inner {
         if !timely && !large {
             return Ok(());
         }
-        let posts = read(&open, 0, u32::MAX)?;
         let next = Sent { time: now.timestamp(), uidvalidity, ..Sent::default() };
-        let Some(last) = posts.last() else {
+        while self.one_digest(config, list, &target, &open, next)? {}
+        Ok(())
+    }
+
+    /// Sends a digest of the first posts. Answers whether there are more.
+    fn one_digest(
+        &self,
+        config: &Config,
+        list: &List<'_>,
+        target: &MailboxTarget,
+        open: &Arc<Open>,
+        next: Sent,
+    ) -> io::Result<bool> {
+        let (entries, last, more) = gather(open)?;
+        if entries.is_empty() {
             note(list, next)?;
-            return Ok(());
-        };
-        let next = Sent { uid: last.uid, ..next };
-        let entries: Vec<Entry> = posts.iter().map(|post| entry(&post.message)).collect();
+            return Ok(false);
+        }
+        let next = Sent { uid: last, ..next };
+        let now = DateTime::from_timestamp(next.time, 0).unwrap_or_default().with_timezone(&Local);
         let mailing = self.digest_mailing(list, &entries, now, next)?;
+        drop(entries);
         // A digest without members is one all the same: its posts are put away.
         let nothing = Source::Bytes(Vec::new().into());
         let items = self.lay_out(config, &list.address.domain, &about(list, next), &[mailing], &nothing)?;
         let next = note(list, Sent { items: items.max(1), ..next })?;
-        self.finish_digest(list, &target, &open, uidvalidity, next)?;
-        note(list, Sent { items: 0, ..next }).map(drop)
+        self.finish_digest(list, target, open, next.uidvalidity, next)?;
+        note(list, Sent { items: 0, ..next })?;
+        Ok(more)
     }
 
     /// The mailbox that collects a list's posts, if it is there by now.
@@ -166,7 +183,8 @@ impl Inner {
         let name = format!("{}{}", target.mailbox.text(), date.format("%m%d"));
         let kept = MailboxName::from_text(&name).map_err(io::Error::other)?;
         let kept = self.hub.open(&target.dir, &kept);
-        for Post { uid, date, message } in read(open, 0, sent.uid)? {
+        for uid in uids(open, 0, sent.uid) {
+            let Some(Post { date, message }) = post(open, uid, usize::MAX)? else { continue };
             let token = Token(xxh3_64(about(list, sent).0.as_bytes()), u64::from(uid));
             let (sender, way) = (String::new(), Way::Client);
             let source = Source::Bytes(message.into());
@@ -193,20 +211,39 @@ fn failed(error: MailboxError) -> io::Error {
     io::Error::other(error)
 }
 
-/// The posts with UIDs in this range, the first of them.
-fn read(open: &Arc<Open>, first: u32, last: u32) -> io::Result<Vec<Post>> {
-    let found = open.with(|mailbox| {
-        let records: Vec<_> = mailbox.range(first, last).take(POSTS_MAX).copied().collect();
-        if records.is_empty() {
-            return Ok(Vec::new());
+/// What goes into one digest, the UID of its last post, and whether there are more.
+fn gather(open: &Open) -> io::Result<(Vec<Entry>, u32, bool)> {
+    let (mut entries, mut bytes, mut last) = (Vec::new(), 0, 0);
+    for uid in uids(open, 0, u32::MAX) {
+        let Some(post) = post(open, uid, READ_MAX)? else { continue };
+        let entry = entry(&post.message);
+        bytes += entry.bytes();
+        if !entries.is_empty() && (bytes > DIGEST_MAX || entries.len() == POSTS_MAX) {
+            return Ok((entries, last, true));
         }
-        let reader = mailbox.reader()?;
-        let post = |record: &layout::mbx::record::Record| {
-            let stored = read_content(&*reader, record)?;
-            let message = serve(record, stored, Reader::Imap);
-            Ok(Post { uid: record.uid.get(), date: i64::from(record.date.get()), message })
-        };
-        records.iter().map(post).collect::<Result<Vec<_>, MailboxError>>()
+        entries.push(entry);
+        last = uid;
+    }
+    Ok((entries, last, false))
+}
+
+/// The UIDs of the posts in a range.
+fn uids(open: &Open, first: u32, last: u32) -> Vec<u32> {
+    open.with(|mailbox| mailbox.range(first, last).map(|record| record.uid.get()).collect())
+}
+
+/// A post, or its first `most` bytes and a little more; `None` if somebody took it out.
+fn post(open: &Open, uid: u32, most: usize) -> io::Result<Option<Post>> {
+    let read = open.with(|mailbox| {
+        let Some(record) = mailbox.message(uid).copied() else { return Ok(None) };
+        let mut content = Content::open(mailbox.reader()?, &record, Reader::Imap, None)?;
+        let mut message = Vec::new();
+        while message.len() < most
+            && let Some(piece) = content.next_piece()?
+        {
+            message.extend(piece);
+        }
+        Ok(Some(Post { date: i64::from(record.date.get()), message }))
     });
-    found.map_err(failed)
+    read.map_err(failed)
 }

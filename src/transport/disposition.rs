@@ -21,6 +21,7 @@
 use super::answer;
 use super::route::{self, DISCARD, MailboxTarget};
 use crate::config::Config;
+use crate::lists::header::{ListAddress, was_sent_on};
 use crate::rules::{Examined, Hit, Rules, first_of};
 use layout::limits::SETTINGS_FILE_MAX;
 use layout::mbx::compose::Source;
@@ -122,7 +123,8 @@ impl Examination {
     }
 
     /// The rule of a mailing list for a post, and the address that the post goes to instead of to the members; `None` is nowhere. Lists have no
-    /// mailboxes, so a rule that names one which is no user's leaves the post to the list.
+    /// mailboxes, so a rule that names one which is no user's leaves the post to the list. A post that comes back from where a rule sent it
+    /// meets no rules again: it could go round for ever.
     pub fn of_list(
         &self,
         config: &Config,
@@ -131,6 +133,10 @@ impl Examination {
         dir: &TreePath,
     ) -> io::Result<Option<(Hit, Option<String>)>> {
         let Some(hit) = self.first(config, rules, dir, INBOUND)? else { return Ok(None) };
+        let list = ListAddress { name: dir.name().to_owned(), domain: domain.name.clone() };
+        if was_sent_on(&self.source.head()?, &list) {
+            return Ok(None);
+        }
         let to = match &hit.target {
             Target::Discard => None,
             Target::Forward(address) => Some(address.clone()),

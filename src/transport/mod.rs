@@ -50,7 +50,7 @@ use remote::client::Timeouts;
 use remote::dialogue::Dialogue;
 use remote::resolver::Resolver;
 use remote::{Remote, Route};
-use route::{Routed, Unroutable, elsewhere, route};
+use route::{Routed, Unroutable, elsewhere, route_now};
 use spooler::Spooler;
 use std::io;
 use std::net::IpAddr;
@@ -240,7 +240,7 @@ impl Transport {
             return Err(refused(Unroutable::NotLocal(domain.to_owned())));
         }
         tokio::task::block_in_place(|| {
-            let routed = route(config, address, trusted).map_err(refused)?;
+            let routed = route_now(config, address, trusted).map_err(refused)?;
             if size > self.inner.size_max_of(config, address) {
                 return Err(Refusal::TooLarge);
             }

@@ -263,6 +263,8 @@ impl Queue {
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_lists;
+#[cfg(test)]
 mod local;
 #[cfg(test)]
 mod peers;

@@ -7,7 +7,8 @@
 //! [`Unroutable`] for the address as a whole. Members of a group that lead nowhere are passed over and named in [`Routed::lost`].
 //!
 //! # Limits
-//! [`DEPTH_MAX`] aliases and forwards one behind the other, [`TARGETS_MAX`] targets.
+//! [`DEPTH_MAX`] aliases and forwards one behind the other, [`TARGETS_MAX`] targets. A group of more than [`GROUP_AT_ONCE`] members is not
+//! followed while a client waits ([`route_now`]): its mail goes through the spool, as that of a list does.
 
 use crate::config::Config;
 use crate::lists::header::{BOUNCE_SUFFIX, SERVER};
@@ -27,6 +28,8 @@ use std::fmt;
 pub const DEPTH_MAX: usize = 10;
 /// The most targets of one address.
 pub const TARGETS_MAX: usize = 1_000_000;
+/// A group with more members costs as much as a list (manual 3-1: from 50 on a list is advised), and waits in the spool as one recipient.
+pub const GROUP_AT_ONCE: usize = 50;
 /// The most mailboxes that mail may make for one user (our limit; IMail's is not known).
 pub const MAILBOXES_MAX: usize = 1000;
 /// The mailbox that throws mail away: `user-NUL@domain`, or `NUL` as a forward (IMail help, Information Manager).
@@ -111,7 +114,7 @@ pub struct Routed {
     pub remote: Vec<String>,
     /// Lists here, each once. Their mail goes through the spool.
     pub lists: Vec<ListTarget>,
-    /// Mail for these has to wait in the spool: what they name is not allowed, or not readable, at the moment.
+    /// Mail for these has to wait in the spool: they name a program, or a group that is too large for now.
     pub waiting: Vec<String>,
     /// Members and forwards that lead nowhere, with the reason: for the log.
     pub lost: Vec<String>,
@@ -142,7 +145,16 @@ pub enum Unroutable {
 /// Finds everybody who gets mail for `address`. `may_create` says whether a `user-mailbox` that does not exist may be made: strangers
 /// must not fill a user's folder list from outside.
 pub fn route(config: &Config, address: &str, may_create: bool) -> Result<Routed, Unroutable> {
-    let mut walk = Walk { config, may_create, routed: Routed::default(), visited: HashSet::new() };
+    walk(config, address, may_create, usize::MAX)
+}
+
+/// The same while a client waits: large groups are among those whose mail waits ([`Routed::waiting`]).
+pub fn route_now(config: &Config, address: &str, may_create: bool) -> Result<Routed, Unroutable> {
+    walk(config, address, may_create, GROUP_AT_ONCE)
+}
+
+fn walk(config: &Config, address: &str, may_create: bool, group_max: usize) -> Result<Routed, Unroutable> {
+    let mut walk = Walk { config, may_create, group_max, routed: Routed::default(), visited: HashSet::new() };
     walk.address(address, None, 0)?;
     if walk.count() == 0 && !walk.routed.discarded {
         tracing::warn!(address, lost = ?walk.routed.lost, "an address leads nowhere");
@@ -189,6 +201,8 @@ fn unquoted(local: &str) -> Cow<'_, str> {
 struct Walk<'a> {
     config: &'a Config,
     may_create: bool,
+    /// Groups with more members are not followed.
+    group_max: usize,
     routed: Routed,
     /// What was expanded already: addresses in lower case, and mailboxes.
     visited: HashSet<String>,
@@ -292,7 +306,12 @@ impl<'a> Walk<'a> {
                 let bytes = bytes
                     .map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
                 let group = Group::parse(bytes, self.config.registry.global.code_page);
-                self.members(&alias.name, group.members().collect(), domain, depth)
+                let members: Vec<String> = group.members().collect();
+                if members.len() > self.group_max {
+                    self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
+                    return Ok(());
+                }
+                self.members(&alias.name, members, domain, depth)
             }
             Alias::Program(_) => {
                 self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
@@ -497,6 +516,22 @@ nobody=bob
                 parts.extend(routed.discarded.then(|| "discarded".to_owned()));
                 parts.join(" ")
             }
+        }
+    }
+
+    /// A large group waits while a client does, and is followed later.
+    #[test]
+    fn large_groups_wait() {
+        let config = config();
+        let file = config.root().find(config.root().top(), "staff.list");
+        for (members, waits) in [(GROUP_AT_ONCE, false), (GROUP_AT_ONCE + 1, true)] {
+            let lines: String = (0..members).map(|number| format!("m{number}@example.net\r\n")).collect();
+            layout::disk::replace(config.root().disk(), &file, lines.as_bytes()).unwrap();
+            let now = route_now(&config, "oldstaff@example.jp", false).unwrap();
+            assert_eq!(now.remote.len(), if waits { 0 } else { members });
+            assert_eq!(now.waiting, if waits { vec!["oldstaff@mail.example.jp".to_owned()] } else { vec![] });
+            let later = route(&config, "oldstaff@example.jp", false).unwrap();
+            assert_eq!((later.remote.len(), later.waiting.len()), (members, 0));
         }
     }
 

@@ -49,6 +49,11 @@ pub fn recipients_or_elsewhere(count: usize) -> Vec<String> {
 
 /// A new directory with the users.
 pub fn tree() -> Tree {
+    tree_of(&users())
+}
+
+/// A new directory with these users.
+pub fn tree_of(users: &[String]) -> Tree {
     let tree = Tree::empty();
     run("imaild", &["init", "--root", tree.text(), "--domain", DOMAIN]).expect_code(0);
     let text = tree.registry();
@@ -57,7 +62,7 @@ pub fn tree() -> Tree {
         format!("[{path}]\r\nMailAddr={user}@{DOMAIN}\r\nFullName={user}\r\nFlags=dword:00000080\r\n\r\n")
     };
     let end = text.rfind("; end of registry.ini").unwrap();
-    let sections: Vec<String> = users().iter().map(section).collect();
+    let sections: Vec<String> = users.iter().map(section).collect();
     tree.save_registry(&[&text[..end], &sections.concat(), &text[end..]].concat());
     tree
 }
@@ -131,7 +136,8 @@ impl Session {
         session
     }
 
-    fn deliver(&mut self, number: usize, recipient: &str, body: &str) {
+    /// Sends a message.
+    pub fn deliver(&mut self, number: usize, recipient: &str, body: &str) {
         self.say("MAIL FROM:<sender@client.example.net>", "250");
         self.say(&format!("RCPT TO:<{recipient}>"), "250");
         self.say("DATA", "354");
@@ -230,6 +236,12 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     own / TICKS + children(pid).into_iter().map(cpu_seconds).sum::<f64>()
 }
 
+/// A process and all that it started.
+pub fn processes(pid: u32) -> Vec<u32> {
+    let below = children(pid).into_iter().flat_map(processes);
+    std::iter::once(pid).chain(below).collect()
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
@@ -238,11 +250,12 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// A field of `/proc/PID/status` in MB, such as `VmRSS` or `VmHWM`.
+/// A field of `/proc/PID/status` in MB, such as `VmRSS` or `VmHWM`; none of a process that has ended.
 pub fn memory_mb(pid: u32, field: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or_default() / 1024.0
 }
 
 /// Prints the head of a table of figures.

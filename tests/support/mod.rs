@@ -10,11 +10,14 @@
 )]
 
 pub mod client;
+pub mod dovecot;
 pub mod imap;
 pub mod ini;
+pub mod letter;
 pub mod planted;
 pub mod pop3;
 pub mod postfix;
+pub mod readers;
 pub mod sample;
 pub mod server;
 pub mod sink;

@@ -9,7 +9,7 @@ use super::{START_LIMIT, command, wait_for};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 /// How long an orderly stop may take.
@@ -80,13 +80,19 @@ impl Server {
     /// The same with further arguments.
     #[track_caller]
     pub fn start_with(tree: &Tree, ports: Ports, more: &[&str]) -> Server {
+        let mail = ["--services", "smtp,queue,pop3,imap"];
+        Server::start_as(tree, ports, command("imaild"), &[&mail, more].concat())
+    }
+
+    /// Starts by a command that stands for `imaild`, with these arguments behind the usual ones.
+    #[track_caller]
+    pub fn start_as(tree: &Tree, ports: Ports, mut serve: Command, more: &[&str]) -> Server {
         let scratch = tempfile::tempdir().unwrap();
         let output = scratch.path().join("output.txt");
         let file = File::create(&output).unwrap();
         let offset = ports.offset.to_string();
-        let mut serve = command("imaild");
         serve.args(["serve", "--root", tree.text(), "--bind", "127.0.0.1", "--port-offset", &offset]);
-        serve.args(["--services", "smtp,queue,pop3,imap"]).args(more);
+        serve.args(more);
         serve.stdout(file.try_clone().unwrap()).stderr(file);
         let child = serve.spawn().expect("imaild starts");
         let mut server = Server { child, ports, output, logs: tree.path("logs"), _scratch: scratch };

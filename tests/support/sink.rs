@@ -12,7 +12,13 @@ pub type Replies = &'static [(&'static str, &'static str)];
 /// A listener on a port of its own; it lives as long as the process.
 pub struct Sink {
     address: SocketAddr,
-    taken: Arc<AtomicUsize>,
+    taken: Arc<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    messages: AtomicUsize,
+    copies: AtomicUsize,
 }
 
 impl Sink {
@@ -20,7 +26,7 @@ impl Sink {
     pub fn start(replies: Replies) -> Sink {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let taken = Arc::new(AtomicUsize::new(0));
+        let taken = Arc::new(Taken::default());
         let count = taken.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -39,16 +45,21 @@ impl Sink {
 
     /// How many messages it took.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Acquire)
+        self.taken.messages.load(Ordering::Acquire)
+    }
+
+    /// How many recipients those had in all.
+    pub fn copies(&self) -> usize {
+        self.taken.copies.load(Ordering::Acquire)
     }
 }
 
-fn session(stream: TcpStream, replies: Replies, taken: &AtomicUsize) -> io::Result<()> {
+fn session(stream: TcpStream, replies: Replies, taken: &Taken) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::with_capacity(64 << 10, stream);
     writer.write_all(b"220 sink.example.net ESMTP\r\n")?;
-    let mut line = Vec::new();
+    let (mut line, mut recipients) = (Vec::new(), 0);
     loop {
         line.clear();
         if reader.read_until(b'\n', &mut line)? == 0 {
@@ -63,11 +74,17 @@ fn session(stream: TcpStream, replies: Replies, taken: &AtomicUsize) -> io::Resu
             "QUIT" => "221 bye",
             _ => "250 fine",
         });
+        recipients = match verb.as_str() {
+            "MAIL" => 0,
+            "RCPT" if told.is_none() => recipients + 1,
+            _ => recipients,
+        };
         writer.write_all(format!("{reply}\r\n").as_bytes())?;
         if verb == "DATA" && told.is_none() {
             skip_message(&mut reader, &mut line)?;
             // Counted first: whoever has the reply sees it counted.
-            taken.fetch_add(1, Ordering::Release);
+            taken.messages.fetch_add(1, Ordering::Release);
+            taken.copies.fetch_add(recipients, Ordering::Release);
             writer.write_all(b"250 taken\r\n")?;
         }
     }

@@ -41,6 +41,14 @@ impl Tree {
         tree
     }
 
+    /// The same in memory, where the system has a file system for that: for tests that would wait for the disk most of their time.
+    pub fn quiet_in_memory() -> Tree {
+        let (memory, tree) = (Path::new("/dev/shm"), Tree::quiet());
+        let Ok(dir) = tempfile::Builder::new().prefix("imaild-test-").tempdir_in(memory) else { return tree };
+        copy_directory(tree.root(), dir.path());
+        Tree { dir }
+    }
+
     /// Imports files of `fixtures/registry`.
     pub fn import(&self, files: &[&str], more: &[&str]) -> Run {
         let paths: Vec<String> = files.iter().map(|file| fixture(&format!("registry/{file}"))).collect();
@@ -86,6 +94,14 @@ impl Tree {
     /// Writes the registry as most editors do: truncate, then write.
     pub fn save_registry(&self, text: &str) {
         fs::write(self.path("registry.ini"), text).unwrap();
+    }
+
+    /// Does no message wait in the spool? What a list lays out is there before it counts.
+    pub fn spool_is_empty(&self) -> bool {
+        !fs::read_dir(self.path("spool")).unwrap().flatten().any(|file| {
+            let name = file.file_name().to_string_lossy().to_ascii_uppercase();
+            name.starts_with(['Q', '_']) || (name.starts_with('T') && name.ends_with(".LST"))
+        })
     }
 
     /// Every file with its bytes, by path below the root.

@@ -53,6 +53,7 @@ Exit code: 0 done, 1 refused or failed, 2 wrong usage.";
 
 const PROGRAM: Program = Program {
     name: "adddomain",
+    about: "Adds, changes and deletes domains",
     usage: USAGE,
     table: Table {
         switches: &[

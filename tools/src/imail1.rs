@@ -35,6 +35,7 @@ Exit code: 0 sent, 1 not sent, 2 wrong usage.";
 
 const PROGRAM: Program = Program {
     name: "imail1",
+    about: "Sends a message from the command line",
     usage: USAGE,
     table: Table {
         switches: &[

@@ -43,6 +43,7 @@ Exit code: 0 everything was done, 1 something could not be done, 2 wrong usage."
 
 const PROGRAM: Program = Program {
     name: "immsgexp",
+    about: "Removes old messages from mailboxes",
     usage: USAGE,
     table: Table {
         switches: &[

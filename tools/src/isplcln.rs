@@ -12,13 +12,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use layout::disk::real::RealDisk;
-use layout::disk::{Disk, Handle, Kind, Open};
+use layout::disk::{Disk, Handle, Open};
 use layout::logdate::{self, COMPRESSED, without_compressed};
 use layout::path::TreePath;
+use layout::registry::places;
 use layout::spool::clean;
 
 use crate::program::registry::snapshot;
@@ -53,21 +54,13 @@ Today's log and messages that wait are never touched; it can run while the serve
   --help       this text
   --version    the version
 
-To run it every night: /etc/systemd/system/isplcln.service with
-  [Service]
-  Type=oneshot
-  ExecStart=/usr/bin/isplcln --root /srv/imail -n 30
-and isplcln.timer beside it with
-  [Timer]
-  OnCalendar=daily
-  [Install]
-  WantedBy=timers.target
-then: systemctl enable --now isplcln.timer
+The Debian package has a timer that runs it every night: systemctl enable --now isplcln.timer
 
 Exit code: 0 everything was done, 1 something could not be done, 2 wrong usage.";
 
 const PROGRAM: Program = Program {
     name: "isplcln",
+    about: "Takes old logs and left-over spool files away",
     usage: USAGE,
     table: Table {
         switches: &[
@@ -160,22 +153,7 @@ impl Places {
         let root = open_root(given.root.as_deref())?;
         let registry = snapshot(&root).map_err(|error| Failure::NotRun(error.to_string()))?.registry;
         let spool = root.spool();
-        let mut logs = vec![root.logs(), spool.clone()];
-        if let Some(dir) = &registry.global.log_dir {
-            let mapped = registry.path_map(&root).resolve(&root, dir);
-            let direct = || Path::new(dir).is_absolute().then(|| TreePath::base_of(Path::new(dir)));
-            logs.extend(mapped.or_else(direct));
-        }
-        // Two ways to the same directory are one.
-        let mut seen = Vec::new();
-        logs.retain(|dir| match dir.full().canonicalize() {
-            Ok(path) if !seen.contains(&path) => {
-                seen.push(path);
-                true
-            }
-            _ => false,
-        });
-        Ok(Places { spool, logs })
+        Ok(Places { spool, logs: places::log_dirs(&root, &registry) })
     }
 }
 
@@ -217,19 +195,16 @@ impl Cleaner {
     }
 
     fn old_logs(&mut self, dir: &TreePath, today: NaiveDate) {
-        let Some(first_kept) = today.checked_sub_days(Days::new(self.plan.days.into())) else { return };
-        let entries = match self.disk.list(dir) {
-            Ok(entries) => entries,
+        let found = match logdate::older(&*self.disk, dir, self.plan.days, today) {
+            Ok(found) => found,
             Err(error) => return self.fault(dir, &error),
         };
-        for entry in entries.iter().filter(|entry| entry.kind == Kind::File) {
-            let Some(name) = entry.name.to_str().filter(|name| self.plan.wants(name)) else { continue };
-            // With -n 0 the day itself is the limit: today's log stays always.
-            if logdate::day_of(name, today).is_some_and(|day| day < first_kept && day < today) {
-                let file = TreePath::operator(&dir.full().join(name));
-                if let Err(error) = self.take(&file) {
-                    self.fault(&file, &error);
-                }
+        for file in &found {
+            if !self.plan.wants(file.name()) {
+                continue;
+            }
+            if let Err(error) = self.take(file) {
+                self.fault(file, &error);
             }
         }
     }

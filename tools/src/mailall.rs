@@ -33,6 +33,7 @@ Exit code: 0 sent, 1 not sent, 2 wrong usage.";
 
 const PROGRAM: Program = Program {
     name: "mailall",
+    about: "Sends a message to all users",
     usage: USAGE,
     table: Table {
         switches: &[

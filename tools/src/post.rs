@@ -7,10 +7,9 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Local};
 use layout::mbx::compose::Source;
+use layout::mime::{LINE_MAX, Utf8, base64_lines, header_text};
 use layout::name::{DomainName, SpoolId};
 use layout::owner::give_to_owner;
 use layout::registry::model::Registry;
@@ -30,12 +29,6 @@ use crate::program::switches::{Given, UsageError};
 pub const TEXT_MAX: u64 = 64 << 20;
 /// Recipients of one item of the spool, at most; more make further items.
 pub const RECIPIENTS_MAX: usize = 1000;
-/// Bytes of text in one encoded word, so that a line with it and the field's name has at most 76 characters (RFC 2047 §2).
-const WORD_MAX: usize = 39;
-/// Characters in a line of base64 (RFC 2045 §6.8).
-const BASE64_LINE: usize = 76;
-/// The longest line that goes without encoding (RFC 5322 §2.1.1).
-const LINE_MAX: usize = 998;
 
 /// A message to be made.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +60,7 @@ pub fn compose(message: &Message, date: DateTime<Local>, id: SpoolId) -> Vec<u8>
     if !message.cc.is_empty() {
         lines.push(format!("Cc: {}", message.cc.join(",\r\n ")));
     }
-    lines.push(format!("Subject: {}", encoded(&message.subject)));
+    lines.push(format!("Subject: {}", header_text(&message.subject, &Utf8, "Subject: ".len())));
     lines.push(format!("Message-Id: <{id}@{host}>"));
     if message.bulk {
         lines.extend(["Precedence: bulk".to_owned(), "Auto-Submitted: auto-generated".to_owned()]);
@@ -78,30 +71,8 @@ pub fn compose(message: &Message, date: DateTime<Local>, id: SpoolId) -> Vec<u8>
     lines.push("MIME-Version: 1.0".to_owned());
     lines.push(format!("Content-Type: text/plain; charset={charset}"));
     lines.push(format!("Content-Transfer-Encoding: {coding}"));
-    format!("{}\r\n\r\n{}", lines.join("\r\n"), if plain { text } else { in_base64(text.as_bytes()) })
-        .into_bytes()
-}
-
-fn in_base64(bytes: &[u8]) -> String {
-    let lines = bytes.chunks(BASE64_LINE / 4 * 3).map(|piece| STANDARD.encode(piece) + "\r\n");
-    lines.collect()
-}
-
-/// A header text, in encoded words if it needs them.
-fn encoded(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
-    if text.is_ascii() && text.len() <= LINE_MAX - WORD_MAX {
-        return text;
-    }
-    let mut words = vec![String::new()];
-    for c in text.chars() {
-        match words.last_mut() {
-            Some(word) if word.len() + c.len_utf8() <= WORD_MAX => word.push(c),
-            _ => words.push(c.to_string()),
-        }
-    }
-    let words = words.iter().map(|word| format!("=?utf-8?B?{}?=", STANDARD.encode(word)));
-    words.collect::<Vec<_>>().join("\r\n ")
+    let body = if plain { text.into_bytes() } else { base64_lines(text.as_bytes()) };
+    [format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes(), body].concat()
 }
 
 /// A full address: a name without a domain is in the primary one.
@@ -216,6 +187,8 @@ impl<'a> Post<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     #[test]
     fn messages_are_ascii_and_whole() {

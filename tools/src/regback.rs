@@ -46,6 +46,7 @@ Exit code: 0 done, 1 refused or failed, 2 wrong usage.";
 
 const PROGRAM: Program = Program {
     name: "regback",
+    about: "Backs the registry up and restores it",
     usage: USAGE,
     table: Table {
         switches: &[

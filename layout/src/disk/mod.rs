@@ -186,8 +186,8 @@ pub enum Private {
     Mapped {
         /// Ours, with our changes.
         own: memmap2::MmapMut,
-        /// The file as it was and stays, mapped a second time.
-        file: Arc<memmap2::Mmap>,
+        /// The file as it was and stays, mapped a second time; not for small ones, of which there may be many.
+        file: Option<Arc<memmap2::Mmap>>,
     },
     /// Read into memory.
     Owned(Vec<u8>),
@@ -197,7 +197,7 @@ impl Private {
     /// The file as it was and stays, whatever is changed here; `None` if that would have to be copied.
     pub fn unchanged(&self) -> Option<Arc<memmap2::Mmap>> {
         match self {
-            Private::Mapped { file, .. } => Some(file.clone()),
+            Private::Mapped { file, .. } => file.clone(),
             Private::Owned(_) => None,
         }
     }

@@ -16,12 +16,28 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// New files may be read by the group, as administrators expect of mailboxes; `registry.ini` is tightened by its owner module.
 const FILE_MODE: u32 = 0o640;
 /// New directories.
 const DIR_MODE: u32 = 0o750;
+
+/// Files of this size are mapped twice, see [`Private::Mapped`]. A process can have 65,530 mappings, and 20,000 mailboxes may be open at a time.
+const TWICE_FROM: usize = 64 << 10;
+
+/// How often this process waited for a disk to make something durable.
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process made something durable (`fdatasync`, `fsync`, `syncfs`) so far: what mail servers wait for most.
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::Relaxed)
+}
+
+fn count_sync() {
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Disks of this machine.
 #[derive(Default)]
@@ -179,6 +195,7 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &TreePath) -> io::Result<()> {
         let fd = self.open_beneath(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
+        count_sync();
         Ok(nix::unistd::fsync(fd.as_fd())?)
     }
 
@@ -237,6 +254,7 @@ fn is_local(fd: impl AsFd) -> io::Result<bool> {
 fn sync_file_system(fd: impl AsFd) -> io::Result<bool> {
     let local = is_local(&fd)?;
     if local {
+        count_sync();
         nix::unistd::syncfs(fd.as_fd())?;
     }
     Ok(local)
@@ -246,8 +264,11 @@ fn sync_file_system(fd: impl AsFd) -> io::Result<bool> {
 fn map_private(file: &File) -> io::Result<Private> {
     // SAFETY: mappings, one copy-on-write and one read-only, of a file that this product only ever replaces by rename and never shortens
     // or changes in place (see `Disk::map`), on a local file system: their pages stay valid as long as the mappings live.
-    let (own, file) = unsafe { (memmap2::MmapOptions::new().map_copy(file)?, memmap2::Mmap::map(file)?) };
-    Ok(Private::Mapped { own, file: Arc::new(file) })
+    let own = unsafe { memmap2::MmapOptions::new().map_copy(file)? };
+    // SAFETY: as above.
+    let again = || unsafe { memmap2::Mmap::map(file) };
+    let file = if own.len() >= TWICE_FROM { Some(Arc::new(again()?)) } else { None };
+    Ok(Private::Mapped { own, file })
 }
 
 struct RealHandle(File);
@@ -302,6 +323,7 @@ impl Handle for RealHandle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        count_sync();
         self.0.sync_data()
     }
 

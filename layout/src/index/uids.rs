@@ -4,7 +4,7 @@
 //! without it: opening a mailbox costs the same for ten messages and for a million.
 //!
 //! Lists are shared by the mailbox and by every session that knows the same messages, and keep what they were when the mailbox goes on: until a
-//! list is made it has a mapping of the snapshot of its own, in which UIDs never change.
+//! list is made it has a mapping of the snapshot of its own, in which UIDs never change. Of a small snapshot the list is made at once.
 
 use super::snapshot::{Base, Records};
 use std::fmt;
@@ -169,6 +169,11 @@ mod tests {
         uids.all.get().is_some()
     }
 
+    /// So many that the snapshot is a large one.
+    fn many() -> Vec<u32> {
+        (1..=1100).map(|number| number * 3).collect()
+    }
+
     #[track_caller]
     fn assert_list(uids: &Uids, expected: &[u32]) {
         assert_eq!((uids.len(), uids.is_empty()), (expected.len(), expected.is_empty()));
@@ -176,7 +181,7 @@ mod tests {
         for index in 0..expected.len() + 2 {
             assert_eq!(uids.at(index), expected.get(index).copied(), "{index}");
         }
-        for bound in 0..60 {
+        for bound in (0..8).chain(3290..3320) {
             let wanted = expected.partition_point(|uid| *uid < bound);
             assert_eq!(uids.partition(|uid| uid < bound), wanted, "{bound}");
         }
@@ -184,25 +189,31 @@ mod tests {
 
     #[test]
     fn a_list_is_made_when_it_is_walked_and_is_the_same_before() {
-        for (base, tail) in [(&[5, 9, 20][..], &[30, 31][..]), (&[5, 9], &[]), (&[], &[7]), (&[], &[])] {
-            let mut records = mapped(base);
+        for (base, tail, small) in [
+            (many(), &[3301, 3305][..], false),
+            (many(), &[], false),
+            (vec![5, 9], &[20], true),
+            (vec![], &[7], true),
+            (vec![], &[], true),
+        ] {
+            let mut records = mapped(&base);
             tail.iter().for_each(|uid| records.push(record(*uid)));
-            let mut expected = [base, tail].concat();
+            let mut expected = [&base, tail].concat();
             let mut uids = Uids::of(&records);
             assert_list(&uids, &expected);
-            uids.push(50);
-            expected.push(50);
+            uids.push(3310);
+            expected.push(3310);
             let other = uids.clone();
-            assert!(!is_made(&uids) && !is_made(&other));
+            assert_eq!((is_made(&uids), is_made(&other)), (small, small));
             assert_list(&uids, &expected);
 
             assert_eq!(*uids, expected[..]);
-            assert!(is_made(&uids) && uids.base().is_none() && !is_made(&other));
+            assert!(is_made(&uids) && uids.base().is_none());
             assert_list(&uids, &expected);
             assert_list(&other, &expected);
-            uids.push(51);
+            uids.push(3311);
             assert_eq!(*other, expected[..]);
-            expected.push(51);
+            expected.push(3311);
             assert_list(&uids, &expected);
             assert_eq!(*uids.clone(), expected[..]);
         }
@@ -210,14 +221,17 @@ mod tests {
 
     #[test]
     fn a_list_stays_what_it_was_and_leaves_removed_messages_out() {
-        let mut records = mapped(&[5, 9, 20]);
+        let mut records = mapped(&many());
         let before = Uids::of(&records);
         records.change(1, |_| true, |record| record.set(flag::EXPUNGED, true));
-        records.push(record(30));
+        records.push(record(3333));
         let after = Uids::of(&records);
         assert!(!is_made(&before) && is_made(&after));
         drop(records);
-        assert_eq!(*before, [5, 9, 20]);
-        assert_eq!(*after, [5, 20, 30]);
+        assert_eq!(*before, many()[..]);
+        let mut expected = many();
+        expected.remove(1);
+        expected.push(3333);
+        assert_eq!(*after, expected[..]);
     }
 }

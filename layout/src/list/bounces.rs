@@ -53,6 +53,14 @@ impl Bounces {
         days.len() as u32
     }
 
+    /// On how many days mail to this member came back, today without a new bounce.
+    pub fn days(&self, member: &str, today: NaiveDate) -> u32 {
+        let oldest = today.checked_sub_days(Days::new(REMEMBERED_DAYS)).unwrap_or(today);
+        let entries = text::lines(&self.bytes).filter_map(|(line, _)| entry(line));
+        let his = entries.filter(|(date, address)| *date >= oldest && address.eq_ignore_ascii_case(member));
+        his.map(|(date, _)| date).collect::<HashSet<_>>().len() as u32
+    }
+
     /// Forgets a member: on hold, or gone.
     pub fn forget(&mut self, member: &str) {
         self.retain(|_, address| !address.eq_ignore_ascii_case(member));
@@ -96,6 +104,8 @@ mod tests {
         assert_eq!(bounces.count("a@b", day("2024-05-02")), 2);
         assert_eq!(bounces.count("A@b", day("2024-05-02")), 2);
         assert_eq!(bounces.count("new@x", day("2024-05-02")), 1);
+        assert_eq!(bounces.days("A@B", day("2024-05-03")), 2);
+        assert_eq!((bounces.days("x@y", day("2024-05-03")), bounces.days("a@b", day("2025-05-03"))), (0, 0));
         assert_eq!(
             String::from_utf8_lossy(bounces.write()),
             "; mine\n2024-05-01 A@B\nodd line\n2024-05-01 c@d\n2024-05-02 a@b\n2024-05-02 new@x\n"

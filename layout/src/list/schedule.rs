@@ -3,6 +3,7 @@
 //! IMail knows a schedule of days and times (7.x guide); how it wrote it down is not known, this form was chosen. Times are local ones.
 
 use chrono::{Datelike as _, Days, NaiveDateTime, NaiveTime, Weekday};
+use std::fmt;
 
 /// A time of every day, or of one day of the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,16 @@ impl Schedule {
     }
 }
 
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = self.time.format("%H:%M");
+        match self.day {
+            Some(day) => write!(f, "weekly {day} {time}"),
+            None => write!(f, "daily {time}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +75,7 @@ mod tests {
             ("weekly Mon 9:00", "2024-04-29 09:00", "2024-05-09 00:00", true),
         ] {
             let schedule = Schedule::parse(schedule).unwrap();
+            assert_eq!(Schedule::parse(&schedule.to_string()), Some(schedule));
             assert_eq!(schedule.is_due(at(last), at(now)), due, "{schedule:?} {last} {now}");
         }
         for bad in ["", "daily", "weekly 9:00", "often 9:00", "25:00", "Mon"] {

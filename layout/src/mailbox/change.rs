@@ -2,7 +2,7 @@
 //!
 //! A change is one journal frame, whatever the number of messages; clients see it at once. [`Mailbox::flush`] makes flags durable and
 //! writes the `Status` letters: it is called about once a second, so a power cut costs at most the last second of flags. A removal is
-//! durable before it is answered.
+//! durable before it is answered. Letters are written [`LETTERS_AT_ONCE`] at a time, so that others get at the mailbox in between.
 //!
 //! # Failure
 //! A change that cannot be written down is not made.
@@ -14,6 +14,9 @@ use crate::lock;
 use crate::mbx::header;
 use crate::mbx::record::{Record, flag};
 use std::time::Duration;
+
+/// The most letters that are written by one [`Mailbox::flush`]: some hundredths of a second of work for the disk.
+pub const LETTERS_AT_ONCE: usize = 4096;
 
 /// How flags change (RFC 3501 §6.4.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,10 +156,24 @@ impl Mailbox {
 
     /// Is there anything for [`Mailbox::flush`] to do?
     pub fn needs_flush(&self) -> bool {
-        self.journal_unsynced || self.records.totals().letters_due > 0
+        self.journal_unsynced || self.has_letters()
     }
 
-    /// Makes flag changes durable and writes the letters of `Status` lines.
+    /// Are there letters that are to be written?
+    pub fn has_letters(&self) -> bool {
+        self.records.totals().letters_due > 0
+    }
+
+    /// How many calls of [`Mailbox::flush`] write down all that is to be written now.
+    pub fn flushes(&self) -> usize {
+        match self.needs_flush() {
+            true => 1 + self.records.len() / LETTERS_AT_ONCE,
+            false => 0,
+        }
+    }
+
+    /// Makes flag changes durable and writes letters of `Status` lines. If there are more than [`LETTERS_AT_ONCE`] of them, something is left
+    /// for the next call.
     pub fn flush(&mut self, patience: Duration) -> Result<(), MailboxError> {
         let Some(held) = self.lock_for_change(patience)? else {
             self.journal_unsynced = false;
@@ -167,7 +184,7 @@ impl Mailbox {
             self.names_unsynced |= made;
             self.sync_journal(&*journal)?;
         }
-        if self.records.totals().letters_due > 0 {
+        if self.has_letters() {
             self.write_letters(&*held)?;
         }
         Ok(())
@@ -176,24 +193,32 @@ impl Mailbox {
     /// Replaces one letter in the `Status` line of each message whose mark changed (RFC-less: `U` unread, `R` read, as IMail has them).
     fn write_letters(&mut self, file: &dyn Handle) -> Result<(), MailboxError> {
         self.set_aside()?;
-        let due: Vec<Record> = self.records.iter().filter(|record| record.letter_is_due()).copied().collect();
         let mut done: Vec<Range> = Vec::new();
-        for record in &due {
-            if !write_letter(file, record, record.has(flag::SEEN))? {
-                self.suspect = true;
-                continue;
-            }
+        // Is the record before among them?
+        let mut open = false;
+        let (mut index, mut left) = (self.letters_from, LETTERS_AT_ONCE);
+        while left > 0
+            && let Some(record) = self.records.get(index)
+        {
             let uid = record.uid.get();
+            let due = record.letter_is_due();
+            left -= usize::from(due);
+            let written = due && write_letter(file, record, record.has(flag::SEEN))?;
+            self.suspect |= due && !written;
             match done.last_mut() {
-                Some(range) if self.records.find(range.1).map(|i| i + 1) == self.records.find(uid) => {
-                    range.1 = uid
-                }
+                _ if !written => {}
+                Some(range) if open => range.1 = uid,
                 _ => done.push((uid, uid)),
             }
+            open = written;
+            index += 1;
         }
-        file.sync()?;
-        let seen = Seen { stamp: file.stamp()?, taken: self.disk.now() };
-        self.write(&Entry::Letters(seen, done))?;
+        if left < LETTERS_AT_ONCE {
+            file.sync()?;
+            let seen = Seen { stamp: file.stamp()?, taken: self.disk.now() };
+            self.write(&Entry::Letters(seen, done))?;
+        }
+        self.letters_from = if index < self.records.len() { index } else { 0 };
         self.checkpoint_if_due(false)
     }
 }

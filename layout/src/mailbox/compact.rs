@@ -27,6 +27,8 @@ const REWRITE_AT_ONCE: u64 = 16 << 20;
 const REMOVED_BYTES_MAX: u64 = 8 << 20;
 /// How much is copied at once.
 const PIECE: u64 = 1 << 20;
+/// How much of a long copy waits for the disk at most: whoever else needs a sync meanwhile waits for that much too.
+const UNSYNCED_MAX: u64 = 16 << 20;
 
 /// When removed bytes leave the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,9 @@ impl Mailbox {
 
     /// Takes all removed bytes out, before an export.
     pub fn tidy(&mut self, patience: Duration) -> Result<(), MailboxError> {
-        self.flush(patience)?;
+        for _ in 0..self.flushes() {
+            self.flush(patience)?;
+        }
         if self.records.totals().expunged > 0 {
             let held = crate::lock::acquire(&*self.disk.clone(), &self.file, Open::Change, patience)?;
             self.refresh_locked(&*held)?;
@@ -149,7 +153,7 @@ impl Mailbox {
             moved.push(record);
         }
         let new = &*rewrite.new;
-        copy(&*held, new, &[(rewrite.size, stamp.size)])?;
+        copy(&*held, new, &[(rewrite.size, stamp.size)], u64::MAX)?;
         for record in &letters {
             // A letter may have been written behind the copy's back.
             super::change::write_letter(new, record, record.has(flag::LETTER_READ))?;
@@ -192,7 +196,7 @@ impl Mailbox {
     fn write_new(&mut self, file: &dyn Handle, extents: &[(u64, u64)]) -> Result<Seen, MailboxError> {
         let temporary = self.file.with_extension("$$$");
         let new = self.new_file()?;
-        let written = copy(file, &*new, extents)
+        let written = copy(file, &*new, extents, u64::MAX)
             .and_then(|()| new.sync())
             .map_err(MailboxError::from)
             .and_then(|()| self.put_in_place(&*new, &temporary));
@@ -233,6 +237,7 @@ impl Mailbox {
 
     fn take_over(&mut self, records: Vec<Record>, end: u64, seen: Seen) -> Result<(), MailboxError> {
         self.records = Records::from_vec(records);
+        self.letters_from = 0;
         self.meta.end = end;
         self.meta.seen = seen;
         self.reader = None;
@@ -304,7 +309,7 @@ impl Rewrite {
         let live = self.records.iter().filter(|record| !record.has(flag::EXPUNGED));
         extents.extend(live.map(|record| (record.offset.get(), record.end())));
         extents.push((self.end, self.size));
-        copy(&*self.source, &*self.new, &extents)?;
+        copy(&*self.source, &*self.new, &extents, UNSYNCED_MAX)?;
         Ok(self.new.sync()?)
     }
 
@@ -338,8 +343,10 @@ impl Drop for Rewrite {
     }
 }
 
-fn copy(from: &dyn Handle, to: &dyn Handle, extents: &[(u64, u64)]) -> io::Result<()> {
+/// Copies extents to the end of another file, and syncs it whenever more than `unsynced_max` bytes of them wait.
+fn copy(from: &dyn Handle, to: &dyn Handle, extents: &[(u64, u64)], unsynced_max: u64) -> io::Result<()> {
     let mut piece = Vec::with_capacity(PIECE as usize);
+    let mut unsynced = 0;
     for (begin, end) in merged(extents) {
         let mut at = begin;
         while at < end {
@@ -351,6 +358,11 @@ fn copy(from: &dyn Handle, to: &dyn Handle, extents: &[(u64, u64)]) -> io::Resul
             if piece.len() as u64 == PIECE {
                 to.append(&piece)?;
                 piece.clear();
+                unsynced += PIECE;
+                if unsynced >= unsynced_max {
+                    to.sync()?;
+                    unsynced = 0;
+                }
             }
         }
     }

@@ -6,10 +6,12 @@
 //! # Failure
 //! [`MailboxError`]. A removal takes the mailbox file first: a crash leaves sidecars without a mailbox, which [`Mailbox::create`] clears away.
 //! A rename gives the index its new name first, moves the mailbox, and then takes the old names away: at every moment the mailbox has
-//! its index beside it.
+//! its index beside it. After a crash the mailbox has one name or the other, and what is left under the one that it does not have is cleared away when
+//! the rename is done again, or by [`Mailbox::create`].
 
 use super::{Mailbox, MailboxError, optional};
-use crate::disk::Open;
+use crate::disk::{self, Open};
+use crate::limits::JOURNAL_MAX;
 use crate::lock;
 use crate::path::TreePath;
 use std::io;
@@ -52,11 +54,17 @@ impl Mailbox {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
         }
         remove_sidecars(self, to)?;
-        if self.journal_unsynced {
-            self.open_journal()?.0.sync()?;
-        }
         for extension in SIDECARS {
-            optional(self.disk.link(&self.file.with_extension(extension), &to.with_extension(extension)))?;
+            let (old, new) = (self.file.with_extension(extension), to.with_extension(extension));
+            match extension {
+                // The one that is written in place: a crash may leave both names, and mail for one must not stand in the other's.
+                "rsj" => {
+                    if let Some(journal) = optional(self.disk.read(&old, JOURNAL_MAX))? {
+                        disk::write_new(&*self.disk, &new, &journal)?;
+                    }
+                }
+                _ => drop(optional(self.disk.link(&old, &new))?),
+            }
         }
         self.disk.rename(&self.file, to)?;
         self.disk.sync_dir(&to.parent())?;

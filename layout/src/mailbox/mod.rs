@@ -32,7 +32,7 @@ mod read;
 mod rebuild;
 
 pub use append::{AppendJob, Appended, append_all};
-pub use change::FlagChange;
+pub use change::{FlagChange, LETTERS_AT_ONCE};
 pub use compact::{Rewrite, When};
 pub use inspect::{IndexState, Inspection, Trust, inspect};
 pub use read::{Content, read_content, read_header};
@@ -63,6 +63,9 @@ const TOKENS_FOR: u32 = 24 * 3600;
 /// IMail's `X-UIDL` numbers lie about this many seconds below Unix time (samples of 4.10, 5.05 and 6.06): where the numbers of a new mailbox
 /// begin, so that they are above all that an older file of that name had.
 const NUMBERS_BEHIND_CLOCK: i64 = 694_224_000;
+
+/// Files of at least this size take long to scan: a tenth of a second or more.
+const LONG: u64 = 64 << 20;
 
 /// The longest `user.lck` that is read.
 const USER_LOCK_MAX: u64 = 64;
@@ -130,6 +133,8 @@ pub struct Mailbox {
     journal_unsynced: bool,
     /// A name in the directory was changed, by us or by whoever wrote the journal before us, and may not be durable yet.
     names_unsynced: bool,
+    /// No record before this index waits for its letter.
+    letters_from: usize,
     set_aside: bool,
     /// How often the whole file was scanned, because somebody else changed it.
     scans: u64,
@@ -166,6 +171,7 @@ impl Mailbox {
             incomplete: false,
             journal_unsynced: false,
             names_unsynced: false,
+            letters_from: 0,
             set_aside: false,
             scans: 0,
             marked: 0,
@@ -303,6 +309,15 @@ impl Mailbox {
         self.loaded && !self.suspect && self.is_clean().unwrap_or(false)
     }
 
+    /// Is so much of the file to be read before anything else that nobody should wait for it who has other work? One system call.
+    pub fn is_long_to_refresh(&self) -> bool {
+        let Ok((stamp, _)) = self.disk.stat(&self.file) else { return false };
+        let known = self.meta.seen.stamp;
+        let same = (stamp.device, stamp.inode) == (known.device, known.inode);
+        let quick = self.loaded && !self.suspect && same && (stamp == known || stamp.size > known.size);
+        !quick && stamp.size >= LONG
+    }
+
     /// Is everything as it was when we last looked? Takes no lock.
     fn is_clean(&self) -> Result<bool, MailboxError> {
         if !self.journal_is_known()? {
@@ -419,6 +434,7 @@ impl Mailbox {
         self.incomplete = !known && self.identity.is_some_and(|identity| identity.floor > 0);
         entries.into_iter().for_each(|entry| self.apply(entry));
         self.marked = self.meta.modseq;
+        self.letters_from = 0;
         self.loaded = true;
         Ok(())
     }
@@ -536,6 +552,7 @@ impl Mailbox {
         self.meta.dialect = found.dialect;
         self.meta.end = found.end;
         self.meta.seen = seen;
+        self.letters_from = 0;
         self.visible = None;
         self.reader = None;
         self.suspect = false;
@@ -722,6 +739,8 @@ impl Mailbox {
                     record.keywords = U32::new(record.keywords.get() & !clear_keywords | set_keywords);
                     record.modseq = U64::new(modseq);
                 });
+                let first = uids.first().map_or(0, |(first, _)| self.records.lower_bound(*first));
+                self.letters_from = self.letters_from.min(first);
             }
             Entry::Letters(seen, uids) => {
                 self.each(&uids, |record| record.set(flag::LETTER_READ, record.has(flag::SEEN)));

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use chrono::NaiveTime;
+
 use super::doc::Doc;
 use super::value::Written;
 use super::{fold, same_name};
@@ -123,6 +125,12 @@ const fn row(
 
 const SWITCH: &[&str] = &["0", "1"];
 
+/// How old logs and left-overs in the spool must be, in days, for the server to delete them by itself; 0 = never, as IMail, whose
+/// logs stay until somebody runs `isplcln`. The name is ours.
+pub const CLEAN_AFTER_DAYS: &str = "CleanAfterDays";
+/// When it does so: the time of the day, `HH:MM`. The name is ours.
+pub const CLEAN_AT: &str = "CleanAt";
+
 /// Every setting of the server and its services. `HostName` to `DelayBetweenRCPT`, `IdleSleepInterval` and `BlockRuleHdr` are IMail's
 /// names; the others are ours, put where IMail would keep them, because its names for these settings are not known.
 #[rustfmt::skip]
@@ -139,6 +147,8 @@ pub const SETTINGS: &[Setting] = &[
     row(Place::Global, "LogDir", "", &[]),
     row(Place::Global, "LogServer", "", &[]),
     row(Place::Global, "LogClients", "", &[]),
+    row(Place::Global, CLEAN_AFTER_DAYS, "0", &[]),
+    row(Place::Global, CLEAN_AT, "03:00", &[]),
     row(Place::Global, "GateHost", "", &[]),
     row(Place::Global, "SendAllThroughGate", "0", SWITCH),
     row(Place::Global, "AllowedPrograms", "", &[]),
@@ -256,6 +266,10 @@ pub struct Global {
     pub log_server: Option<String>,
     /// The addresses and networks from which our own log server takes lines; empty: this machine.
     pub log_clients: Vec<String>,
+    /// [`CLEAN_AFTER_DAYS`].
+    pub clean_after_days: u32,
+    /// [`CLEAN_AT`].
+    pub clean_at: NaiveTime,
     /// The host that takes outgoing mail that cannot be delivered (or all, see the next).
     pub gate_host: Option<String>,
     /// Does all outgoing mail go to the gate host?
@@ -812,6 +826,17 @@ impl Values<'_> {
         }
     }
 
+    /// A time of the day, `HH:MM`.
+    fn time(&mut self, name: &str) -> NaiveTime {
+        let parse = |text: &str| NaiveTime::parse_from_str(text.trim(), "%H:%M").ok();
+        let default = self.setting(name).map_or("", |setting| setting.default);
+        let found = self.text(name);
+        parse(&found).unwrap_or_else(|| {
+            self.odd(name, "a time of the day such as 03:00", default);
+            parse(default).unwrap_or_default()
+        })
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         self.number(name) != 0
     }
@@ -871,6 +896,8 @@ fn global(doc: &Doc, notes: &mut Vec<String>) -> Global {
         log_dir: values.optional("LogDir"),
         log_server: values.optional("LogServer"),
         log_clients: values.list("LogClients", &[',', ';', ' ']),
+        clean_after_days: values.number(CLEAN_AFTER_DAYS),
+        clean_at: values.time(CLEAN_AT),
         gate_host: values.optional("GateHost"),
         send_all_through_gate: values.switch("SendAllThroughGate"),
         allowed_programs: values.list("AllowedPrograms", &[';']),
@@ -1076,6 +1103,12 @@ Address=$virtual009
     fn every_setting_is_read_with_its_default() {
         let empty = registry("");
         assert_eq!(empty.global.host_delimiters, DEFAULT_HOST_DELIMITERS);
+        assert_eq!(
+            (empty.global.clean_after_days, empty.global.clean_at.to_string()),
+            (0, "03:00:00".into())
+        );
+        let odd = registry("[Global]\nCleanAt=4 o'clock\n");
+        assert!(odd.notes.join(" ").contains("[Global] CleanAt: expected a time"), "{:?}", odd.notes);
         assert_eq!((empty.services.smtp.delivery_threads, empty.services.smtp.retry_threads), (30, 15));
         assert!(
             empty.notes.is_empty() && empty.primary().is_none() && !empty.has_global && !empty.has_domains

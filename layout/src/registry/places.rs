@@ -1,9 +1,10 @@
 //! Where in the tree the things are that the registry speaks of.
 
-use super::model::Domain;
+use super::model::{Domain, Registry};
 use crate::name::AliasName;
 use crate::path::TreePath;
 use crate::root::{DomainDir, PathMap, Root};
+use std::path::Path;
 
 /// The directories of a domain, `None` if its `TopDir` leads nowhere.
 pub fn domain_dir(root: &Root, map: &PathMap, domain: &Domain) -> Option<DomainDir> {
@@ -41,6 +42,26 @@ pub fn spool_path(root: &Root, global_top_dir: &str, file: &str) -> String {
         "" => root.spool().full().join(file).display().to_string(),
         top => format!("{top}\\spool\\{file}"),
     }
+}
+
+/// The directories in which logs may be: `logs`, the spool, where IMail keeps them, and `LogDir`, which may be anywhere. Only those that are there,
+/// each once, whatever ways lead to it.
+pub fn log_dirs(root: &Root, registry: &Registry) -> Vec<TreePath> {
+    let mut dirs = vec![root.logs(), root.spool()];
+    if let Some(dir) = &registry.global.log_dir {
+        let mapped = registry.path_map(root).resolve(root, dir);
+        let direct = || Path::new(dir).is_absolute().then(|| TreePath::base_of(Path::new(dir)));
+        dirs.extend(mapped.or_else(direct));
+    }
+    let mut seen = Vec::new();
+    dirs.retain(|dir| match dir.full().canonicalize() {
+        Ok(path) if !seen.contains(&path) => {
+            seen.push(path);
+            true
+        }
+        _ => false,
+    });
+    dirs
 }
 
 #[cfg(test)]

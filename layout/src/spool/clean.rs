@@ -1,4 +1,4 @@
-//! What lies in the spool and nobody needs any more; for the cleaner, never for the server.
+//! What lies in the spool and nobody needs any more; for the cleaner and for an admin's hand, never for the server.
 //!
 //! | files | left by |
 //! | --- | --- |
@@ -38,6 +38,13 @@ pub struct LeftOver {
     pub files: Vec<TreePath>,
     /// What they are of.
     of: Of,
+}
+
+impl LeftOver {
+    /// Of an item; `files` are in the order in which they are to go.
+    pub(super) fn of_item(name: &ItemName, files: Vec<TreePath>) -> LeftOver {
+        LeftOver { files, of: Of::Item(name.clone()) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

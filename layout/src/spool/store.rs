@@ -31,6 +31,7 @@
 //! # Limits
 //! [`ENVELOPE_MAX`] bytes of envelope, [`MESSAGE_MAX`](crate::limits::MESSAGE_MAX) of message.
 
+use super::clean::{self, LeftOver};
 use super::id::{Found, ItemName, Origin, Role, recognize};
 use super::qfile::{ENVELOPE_MAX, Envelope};
 use crate::disk::{Disk, Handle, Kind, Open, Stamp, SyncSet, read_whole, write_new};
@@ -638,17 +639,18 @@ impl Store {
         listing.left_over.iter().filter(free).count()
     }
 
-    /// Removes what a broken reception left, T and D; for the cleaner, when they are old enough.
+    /// Removes T and D of an item that has neither Q nor HQ.
     pub fn discard(&self, name: &ItemName) -> Result<(), SpoolError> {
-        for role in [Role::Queued, Role::Held] {
-            if let Some(path) = self.existing(role, name) {
-                return Err(SpoolError::Exists(path));
-            }
+        let accepted = || [Role::Queued, Role::Held].iter().find_map(|role| self.existing(*role, name));
+        if let Some(path) = accepted() {
+            return Err(SpoolError::Exists(path));
         }
-        for path in [Role::Arriving, Role::Data].map(|role| self.existing(role, name)).into_iter().flatten() {
-            gone_is_fine(self.disk.unlink(&path))?;
+        let files = [Role::Arriving, Role::Data].iter().filter_map(|role| self.existing(*role, name));
+        let left = LeftOver::of_item(name, files.collect());
+        match clean::remove(&*self.disk, &left, |file| gone_is_fine(self.disk.unlink(file)))? {
+            true => Ok(()),
+            false => Err(accepted().map_or_else(|| SpoolError::Busy(name.clone()), SpoolError::Exists)),
         }
-        Ok(())
     }
 }
 

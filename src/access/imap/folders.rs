@@ -56,10 +56,6 @@ impl Session {
             return self.empty_inbox(&from, &to);
         }
         self.folders_of(&from).rename(&from.name, &to.name)?;
-        let renamed = |name: &MailboxName| {
-            Some(special_use::renamed(name, &from.name, &to.name).unwrap_or_else(|| name.clone()))
-        };
-        special_use::follow(&self.server.hub, &from.dir, renamed)?;
         if self.enabled.rev2 {
             // RFC 9051 §6.3.9.7
             let mut answer = b"* LIST () \".\" ".to_vec();

@@ -182,7 +182,7 @@ impl Session {
     /// CHECK: flags are written down (RFC 3501 §6.4.1).
     pub(super) fn check(&mut self) -> Outcome {
         let open = self.selected()?.open.clone();
-        open.with(|mailbox| if mailbox.needs_flush() { mailbox.flush(PATIENCE) } else { Ok(()) })?;
+        open.write_down()?;
         done("CHECK completed")
     }
 

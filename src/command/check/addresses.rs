@@ -32,7 +32,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    fn alias(name: &str, domain: &Domain) -> Node {
+    pub(super) fn alias(name: &str, domain: &Domain) -> Node {
         Node::Alias(fold(name).into_owned(), fold(&domain.name).into_owned())
     }
 
@@ -72,6 +72,9 @@ pub(super) fn check(tree: &Tree<'_>, report: &mut Report) {
             forward(tree, domain, id, &dir, &mut edges, report);
             mailbox_forwards(tree, domain, &dir, report);
         }
+        for dir in tree.lists(domain) {
+            list_owner(tree, domain, dir.name(), report);
+        }
     }
     loops(&edges, report);
 }
@@ -108,6 +111,15 @@ pub(super) fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Result<Vec<
         ));
     };
     members(tree, &file).map_err(|error| format!("its file {file}: {error}"))
+}
+
+/// The owner of a list gets what may not be posted, and what comes back.
+fn list_owner(tree: &Tree<'_>, domain: &Domain, name: &str, report: &mut Report) {
+    let Some(list) = super::list::open(tree, domain, name) else { return };
+    if target(tree, domain, &list.owner, None) == Target::Unknown {
+        let text = format!("{}: its owner {} does not exist", list.address.post(), list.owner);
+        report.finding(Area::List, text);
+    }
 }
 
 fn forward(
@@ -276,7 +288,7 @@ mod tests {
             ("x=zoe\nnobody=ann\n", &[], "goes to nobody"),
             ("x=y\ny=x@a.b\n", &[], "x@a.b -> y@a.b -> x@a.b"),
             ("news=news\n", &[], "news does not exist"),
-            ("news=news\n", &[("lists/news/users.lst", b"")], ""),
+            ("news=news\npostmaster=ann\n", &[("lists/news/users.lst", b"")], ""),
             ("g=C:\\IMail\\g.lst\n", &[("G.lst", b"; members\r\nann\r\nbob@a.b\r\n")], ""),
             ("g=C:\\IMail\\g.lst\n", &[], "g.lst is not there"),
             ("g=D:\\g.lst\n", &[("lists/g.lst", b"ann\n")], ""),

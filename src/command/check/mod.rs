@@ -4,6 +4,7 @@
 //! where its index does not vouch for it; `mbxcheck` reads all of them whole, and finds more kinds of damage.
 
 mod addresses;
+mod list;
 mod message;
 mod permissions;
 mod registry;
@@ -37,8 +38,11 @@ pub(super) struct Check {
     /// Only this user: settings in force, lists and group aliases that contain the user.
     #[arg(long, value_name = "ADDRESS")]
     user: Option<String>,
+    /// Only this mailing list: settings in force, and how many are on it.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "user")]
+    list: Option<String>,
     /// Only this message: where it would go, and which rule would match.
-    #[arg(long, value_name = "FILE", requires = "rcpt", conflicts_with = "user")]
+    #[arg(long, value_name = "FILE", requires = "rcpt", conflicts_with_all = ["user", "list"])]
     message: Option<PathBuf>,
     /// With --message: who is to get it.
     #[arg(long, value_name = "ADDRESS", requires = "message")]
@@ -57,6 +61,11 @@ impl Check {
         let tree = Tree::new(&config);
         if let Some(address) = &self.user {
             let found = user::about(&tree, address)?;
+            self.form.tell(|| found.text(), || found.json())?;
+            return Ok(Outcome::Done);
+        }
+        if let Some(address) = &self.list {
+            let found = list::about(&tree, address)?;
             self.form.tell(|| found.text(), || found.json())?;
             return Ok(Outcome::Done);
         }

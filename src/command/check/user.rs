@@ -4,14 +4,16 @@ use super::super::CommandError;
 use super::super::inventory::human;
 use super::super::reading::Tree;
 use super::addresses::{self, Node, Target, target};
+use super::list;
 use layout::mailbox::{Trust, inspect};
 use layout::name::UserId;
 use layout::password::Stored;
 use layout::registry::alias::{Alias, classify};
-use layout::registry::model::{Domain, User, flags};
+use layout::registry::model::{AliasEntry, Domain, User, flags};
 use layout::root::UserDir;
 use layout::user::last_login::LastLogin;
 use serde_json::json;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// Names of the bits of `Flags`.
@@ -26,15 +28,15 @@ const FLAGS: [(u32, &str); 8] = [
     (flags::NO_LDAP_CHANGE, "may not change LDAP attributes"),
 ];
 
-/// Files of members in a list's directory.
-const MEMBER_FILES: [&str; 2] = ["users.lst", "digest.lst"];
-
 /// What there is to say about a user.
 pub(super) struct About {
     settings: Vec<(&'static str, String)>,
     aliases: Vec<String>,
     groups: Vec<String>,
-    lists: Vec<String>,
+    /// Lists, each with what the user is there.
+    lists: Vec<(String, Vec<&'static str>)>,
+    /// Users whose mail is forwarded to this one.
+    forwarders: Vec<String>,
 }
 
 /// Gathers it. The address may be a bare user ID of the primary domain.
@@ -46,12 +48,45 @@ pub(super) fn about(tree: &Tree<'_>, address: &str) -> Result<About, CommandErro
         aliases: Vec::new(),
         groups: Vec::new(),
         lists: Vec::new(),
+        forwarders: Vec::new(),
     };
-    let node = Node::user(&user.id, domain);
+    let nodes = leading_to(tree, Node::user(&user.id, domain), &mut about);
     for other in &tree.registry.domains {
-        memberships(tree, other, &node, &mut about);
+        lists(tree, other, &nodes, &mut about);
+        forwarders(tree, other, &nodes, &mut about);
     }
     Ok(about)
+}
+
+/// The user and every alias that leads there, over other aliases too: whoever writes to one of them writes to the user.
+fn leading_to(tree: &Tree<'_>, user: Node, about: &mut About) -> HashSet<Node> {
+    let mut nodes = HashSet::from([user]);
+    let mut rest: Vec<(&Domain, &AliasEntry, Vec<Target>, bool)> = Vec::new();
+    for domain in &tree.registry.domains {
+        for entry in domain.aliases.values() {
+            let (addresses, is_group) = match classify(&entry.value) {
+                Alias::Standard(addresses) => (addresses, false),
+                Alias::Group(path) => (group(tree, domain, &path), true),
+                _ => continue,
+            };
+            let to = addresses.iter().map(|address| target(tree, domain, address, Some(&entry.name)));
+            rest.push((domain, entry, to.collect(), is_group));
+        }
+    }
+    loop {
+        let leads = |to: &Target| matches!(to, Target::Local(node) if nodes.contains(node));
+        let (found, others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|(_, _, to, _)| to.iter().any(leads));
+        if found.is_empty() {
+            return nodes;
+        }
+        for (domain, entry, _, is_group) in found {
+            nodes.insert(Node::alias(&entry.name, domain));
+            let names = if is_group { &mut about.groups } else { &mut about.aliases };
+            names.push(format!("{}@{}", entry.name, domain.name));
+        }
+        rest = others;
+    }
 }
 
 fn find<'a>(tree: &Tree<'a>, address: &str) -> Result<(&'a Domain, &'a User), CommandError> {
@@ -146,21 +181,31 @@ fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Vec<String> {
     addresses::group(tree, domain, path).unwrap_or_default()
 }
 
-fn memberships(tree: &Tree<'_>, domain: &Domain, node: &Node, about: &mut About) {
-    let is_user = |address: &String| target(tree, domain, address, None) == Target::Local(node.clone());
-    for entry in domain.aliases.values() {
-        let name = format!("{}@{}", entry.name, domain.name);
-        match classify(&entry.value) {
-            Alias::Standard(addresses) if addresses.iter().any(is_user) => about.aliases.push(name),
-            Alias::Group(path) if group(tree, domain, &path).iter().any(is_user) => about.groups.push(name),
-            _ => {}
+/// What the user is to the lists of a domain.
+fn lists(tree: &Tree<'_>, domain: &Domain, nodes: &HashSet<Node>, about: &mut About) {
+    let is_user = |address: &str| match target(tree, domain, address, None) {
+        Target::Local(node) => nodes.contains(&node),
+        _ => false,
+    };
+    for dir in tree.lists(domain) {
+        let Some(list) = list::open(tree, domain, dir.name()) else { continue };
+        let roles = list::roles(&list, &is_user);
+        if !roles.is_empty() {
+            about.lists.push((list.address.post(), roles));
         }
     }
-    for list in tree.lists(domain) {
-        let files = MEMBER_FILES.iter().filter_map(|file| tree.root.file_in(&list, file));
-        let members = files.filter_map(|file| addresses::members(tree, &file).ok()).flatten();
-        if members.into_iter().any(|member| is_user(&member)) {
-            about.lists.push(format!("{}@{}", list.name(), domain.name));
+}
+
+/// The users of a domain whose mail is forwarded to this user, or to an alias that leads there.
+fn forwarders(tree: &Tree<'_>, domain: &Domain, nodes: &HashSet<Node>, about: &mut About) {
+    for (id, dir) in tree.user_dirs(domain) {
+        let targets = addresses::forward_of(tree, &dir).map(|forward| forward.targets).unwrap_or_default();
+        let leads = |address: &String| match target(tree, domain, address, None) {
+            Target::Local(node) => nodes.contains(&node) && node != Node::user(id, domain),
+            _ => false,
+        };
+        if targets.iter().any(leads) {
+            about.forwarders.push(format!("{id}@{}", domain.name));
         }
     }
 }
@@ -169,11 +214,17 @@ impl About {
     pub(super) fn text(&self) -> String {
         let mut out = String::new();
         for (name, value) in &self.settings {
-            let _ = writeln!(out, "{:<14} {value}", format!("{name}:"));
+            let _ = writeln!(out, "{:<15} {value}", format!("{name}:"));
         }
-        for (name, all) in [("Aliases", &self.aliases), ("Groups", &self.groups), ("Lists", &self.lists)] {
+        let lists = self.lists.iter().map(|(list, roles)| format!("{list} ({})", roles.join(", "))).collect();
+        for (name, all) in [
+            ("Aliases", &self.aliases),
+            ("Groups", &self.groups),
+            ("Lists", &lists),
+            ("Forwarded from", &self.forwarders),
+        ] {
             let value = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-            let _ = writeln!(out, "{:<14} {value}", format!("{name}:"));
+            let _ = writeln!(out, "{:<15} {value}", format!("{name}:"));
         }
         out
     }
@@ -188,7 +239,13 @@ impl About {
         all.insert("mailboxes".to_owned(), json!(mailboxes));
         all.insert("aliases".to_owned(), json!(self.aliases));
         all.insert("groups".to_owned(), json!(self.groups));
-        all.insert("lists".to_owned(), json!(self.lists));
+        let members =
+            self.lists.iter().filter(|(_, roles)| roles.iter().any(|role| list::is_membership(role)));
+        let members: Vec<&String> = members.map(|(list, _)| list).collect();
+        let roles = self.lists.iter().map(|(list, roles)| (list.clone(), json!(roles)));
+        all.insert("lists".to_owned(), json!(members));
+        all.insert("list_roles".to_owned(), serde_json::Value::Object(roles.collect()));
+        all.insert("forwarded_from".to_owned(), json!(self.forwarders));
         serde_json::Value::Object(all)
     }
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 /// When an item of which nothing is known, since it could not be read, is looked at again.
 pub(super) const ODD_FOR: Duration = Duration::from_secs(60);
-/// Recipients whose copies are under way at the same time.
+/// So many copies are under way at the same time, twice as many at most.
 const COPIES_AT_ONCE: usize = 256;
 
 /// What becomes of an item after a try.
@@ -263,11 +263,18 @@ impl Pass<'_> {
                 let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
                 onward.push((address.clone(), to));
             }
-            let mailboxes = routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
-            storing.extend(self.store(&recipient, mailboxes));
+            for lost in &routed.lost {
+                self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(lost));
+            }
+            let mailboxes: Vec<_> =
+                routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
+            let single = mailboxes.len() == 1;
             // Those that are under way at the same time share their syncs.
-            if storing.len() >= COPIES_AT_ONCE {
-                self.stored(std::mem::take(&mut storing)).await;
+            for some in mailboxes.chunks(COPIES_AT_ONCE) {
+                storing.push(self.store(&recipient, some, single));
+                if storing.iter().map(|one| one.copies.len()).sum::<usize>() >= COPIES_AT_ONCE {
+                    self.stored(std::mem::take(&mut storing)).await;
+                }
             }
         }
         self.stored(storing).await;

@@ -54,17 +54,32 @@ enum Work {
 
 /// How it went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     Crash(Crash),
     /// The disk works again.
     GoingOn,
+}
+
+/// In what ways it may go on after a failure at the `n`th write.
+pub(super) fn ways(failure: Failure, n: u64) -> Vec<After> {
+    let mut ways = vec![After::Crash(Crash::Kill)];
+    match failure {
+        Failure::Full | Failure::Error => ways = vec![After::GoingOn],
+        // What a power cut leaves torn the other way shows.
+        Failure::TornCrash => {}
+        Failure::Crash => {
+            ways.push(After::Crash(Crash::PowerStrict));
+            ways.extend((0..2).map(|seed| After::Crash(Crash::PowerMixed(n * 100 + seed))));
+        }
+    }
+    ways
 }
 
 fn tree_on(disk: &SimDisk) -> Root {
     Root::new(Arc::new(disk.clone()), Path::new("/mail"))
 }
 
-fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
+pub(super) fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
     let short = Duration::from_secs(5);
     let options = Options {
         routes: vec![Route::parse("peer.example", &peer.to_string()).unwrap()],
@@ -82,12 +97,17 @@ fn start(disk: &SimDisk, peer: SocketAddr) -> Server {
 
 /// A tree with a spool and a list, and the server on it.
 fn fresh(peer: SocketAddr) -> (SimDisk, Server) {
+    fresh_with(peer, &LIST)
+}
+
+/// The same, with these files of the list.
+pub(super) fn fresh_with(peer: SocketAddr, files: &[(&str, &[u8])]) -> (SimDisk, Server) {
     let disk = SimDisk::new();
     disk.seed(&TreePath::operator(Path::new("/mail/registry.ini")), REGISTRY);
     let root = tree_on(&disk);
     let list = root.find(&root.find(root.top(), "lists"), "news");
     root.make_dirs(&list).unwrap();
-    for (name, content) in LIST {
+    for (name, content) in files {
         disk.seed(&root.find(&list, name), content);
     }
     let server = start(&disk, peer);
@@ -102,6 +122,17 @@ fn full(name: &str) -> String {
 
 /// Puts a message into the spool.
 fn spooled(server: &Server, recipients: &[String], notify: Option<Notify>) {
+    spooled_mail(server, SENDER, recipients, notify, &format!("{SUBJECT}\r\ntext\r\n"));
+}
+
+/// The same with this text and sender.
+pub(super) fn spooled_mail(
+    server: &Server,
+    sender: &str,
+    recipients: &[String],
+    notify: Option<Notify>,
+    message: &str,
+) {
     let inner = &server.transport.inner;
     let config = server.live.now();
     let name = ItemName::new(inner.ids.own().unwrap(), Origin::Mail);
@@ -110,18 +141,18 @@ fn spooled(server: &Server, recipients: &[String], notify: Option<Notify>) {
     let fields = Fields {
         data: windows_path(&config, &name.file(Role::Data)),
         host: "example.org".into(),
-        auth_user: SENDER.into(),
-        sender: SENDER.into(),
+        auth_user: sender.into(),
+        sender: sender.into(),
         recipients: recipients.iter().map(waiting).collect(),
         ..Fields::default()
     };
-    let body = Body::Copy(Source::Bytes(format!("{SUBJECT}\r\ntext\r\n").into_bytes().into()));
+    let body = Body::Copy(Source::Bytes(message.as_bytes().to_vec().into()));
     let prepared = inner.store.prepare(&name, body, &Envelope::new(&fields)).unwrap();
     tokio::task::block_in_place(|| inner.commit(prepared)).unwrap();
 }
 
 /// One try of all that waits.
-async fn pass(server: &Server) {
+pub(super) async fn pass(server: &Server) {
     let inner = &server.transport.inner;
     let Ok(listing) = tokio::task::block_in_place(|| inner.store.scan()) else { return };
     for item in listing.items {
@@ -133,9 +164,14 @@ async fn pass(server: &Server) {
 
 /// The messages of a user's mailbox that hold a text, each checked to be whole.
 fn count(server: &Server, user: &str, text: &str) -> usize {
+    messages(server, &full(user)).iter().filter(|message| message.contains(text)).count()
+}
+
+/// The messages of the mailbox that an address leads to, each checked to be whole.
+pub(super) fn messages(server: &Server, address: &str) -> Vec<String> {
     let config = server.live.now();
-    let target = crate::transport::route::route(&config, &full(user), false).unwrap().mailboxes.remove(0);
-    assert_eq!(mailbox_address(&config, &target), full(user));
+    let target = crate::transport::route::route(&config, address, false).unwrap().mailboxes.remove(0);
+    assert_eq!(mailbox_address(&config, &target), address);
     server.transport.inner.hub.open(&target.dir, &target.mailbox).with(|mailbox| {
         mailbox.refresh(Duration::from_secs(1)).unwrap();
         let records: Vec<_> = mailbox.messages().copied().collect();
@@ -143,7 +179,7 @@ fn count(server: &Server, user: &str, text: &str) -> usize {
             let content = read_content(&*mailbox.reader().unwrap(), record).unwrap();
             String::from_utf8(content).unwrap()
         };
-        records.iter().map(whole).filter(|message| message.contains(text)).count()
+        records.iter().map(whole).collect()
     })
 }
 
@@ -246,17 +282,7 @@ impl Run<'_> {
                 let (disk, server, acknowledged) = self.until(n, failure).await;
                 let clean = disk.operations() < n;
                 let said = heard(&self.peer.1);
-                let mut ways = vec![After::Crash(Crash::Kill)];
-                match failure {
-                    Failure::Full | Failure::Error => ways = vec![After::GoingOn],
-                    // What a power cut leaves torn the other way shows.
-                    Failure::TornCrash => {}
-                    Failure::Crash => {
-                        ways.push(After::Crash(Crash::PowerStrict));
-                        ways.extend((0..2).map(|seed| After::Crash(Crash::PowerMixed(n * 100 + seed))));
-                    }
-                }
-                for after in ways {
+                for after in ways(failure, n) {
                     self.peer.1.lock().unwrap().0.clear();
                     let lines = vec![SUBJECT.trim_end().to_owned(); said];
                     self.peer.1.lock().unwrap().0.extend(lines);

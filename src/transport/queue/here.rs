@@ -16,7 +16,7 @@ pub(super) struct Storing {
     address: String,
     /// Is it one mailbox?
     single: bool,
-    copies: Vec<Copy>,
+    pub(super) copies: Vec<Copy>,
     /// Mailboxes that have no room, as addresses.
     full: Vec<String>,
     /// Mailboxes for which it has to be tried again.
@@ -26,11 +26,8 @@ pub(super) struct Storing {
 }
 
 impl Pass<'_> {
-    /// Hands the copies of a recipient to their mailboxes.
-    pub(super) fn store(&self, recipient: &Recipient, mailboxes: Vec<MailboxTarget>) -> Option<Storing> {
-        if mailboxes.is_empty() {
-            return None;
-        }
+    /// Hands the copies of a recipient to their mailboxes. `single`: there are no others.
+    pub(super) fn store(&self, recipient: &Recipient, mailboxes: &[MailboxTarget], single: bool) -> Storing {
         let address = recipient.address.clone();
         let shown = recipient.original.as_ref().unwrap_or(&address);
         let Pass { inner, config, id, sender, source, message, forwarded, .. } = self;
@@ -39,7 +36,7 @@ impl Pass<'_> {
         let letter = Letter { sender, recipient: shown, dsn, id: *id, source, message, before };
         let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
         tokio::task::block_in_place(|| {
-            for target in &mailboxes {
+            for target in mailboxes {
                 match inner.place(config, target, letter) {
                     Placed::UnderWay(copy) => copies.push(*copy),
                     Placed::SentOn => sent_on = true,
@@ -48,7 +45,7 @@ impl Pass<'_> {
                 }
             }
         });
-        Some(Storing { address, single: mailboxes.len() == 1, copies, full, left, sent_on })
+        Storing { address, single, copies, full, left, sent_on }
     }
 
     /// Waits for copies, and takes down what came of them.

@@ -87,6 +87,9 @@ impl Pass<'_> {
                     envelope.set_laid_out(address, &key, count);
                     claim.update(envelope)?;
                 }
+                if !plan.held.is_empty() {
+                    self.forget(list, &plan.held)?;
+                }
                 count
             }
         };
@@ -121,6 +124,13 @@ impl Pass<'_> {
                 None => work::post(&desk, &found, &came),
             },
         }
+    }
+
+    /// The report of these members on hold is on its way.
+    fn forget(&self, list: &ListTarget, held: &[String]) -> io::Result<()> {
+        let domain = self.config.local_domain(&list.domain);
+        let found = domain.map(|domain| List::find(self.config, domain, &list.list)).transpose()?.flatten();
+        found.map_or(Ok(()), |found| work::forget(&found, held))
     }
 
     /// What the rules of the list make of a post; they come before the list server (IMail 7 guide, "processing order"). `None`: the list gets it.

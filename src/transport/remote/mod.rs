@@ -24,7 +24,7 @@ use crate::config::{Config, domain_literal};
 use client::{Client, Failed, Mail, Outcome, Peer, Problem, RECIPIENTS_MAX, Stage, Timeouts};
 use dialogue::Dialogue;
 use layout::logline::Event;
-use layout::name::domain_key;
+use layout::name::{DomainName, domain_key};
 use pace::{Destination, Signal};
 use resolver::{DnsError, Resolver};
 use std::collections::HashMap;
@@ -284,6 +284,10 @@ impl Remote {
     async fn exchangers(&self, config: &Config, domain: &str) -> Result<Vec<String>, Problem> {
         if let Some(address) = domain_literal(domain) {
             return Ok(vec![address.to_string()]);
+        }
+        // Name servers are not asked for what cannot be a name: their libraries' errors would be tried again for days.
+        if let Err(error) = DomainName::parse(domain) {
+            return Err(Problem::lasting(Stage::Lookup, format!("{domain} is no domain: {error}")));
         }
         let all = self.resolver.exchangers(domain).await.map_err(|error| lookup_problem(&error))?;
         let is_ours = |host: &str| config.registry.domain_by_name(host).is_some();

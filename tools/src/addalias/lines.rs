@@ -179,7 +179,7 @@ fn of_words(words: &[String], standing: &mut Standing) -> Result<Option<Request>
     let asked = standing.take(&given)?;
     let misplaced = ["-l", "-f", "--dry-run"].into_iter().find(|name| given.has(name));
     let misplaced = misplaced.or(given.root.is_some().then_some("--root"));
-    if let Some(name) = misplaced.or((given.help || given.version).then_some("--help")) {
+    if let Some(name) = misplaced.or(given.question.map(|_| "--help")) {
         return Err(UsageError(format!("{name} belongs on the command line")));
     }
     Ok(match asked {

@@ -53,7 +53,12 @@ A line that cannot be done is reported, and the next one goes on.
 
 Exit code: 0 everything was done, 1 something was not, 2 wrong usage.";
 
-const PROGRAM: Program = Program { name: "addalias", usage: USAGE, table: lines::TABLE };
+const PROGRAM: Program = Program {
+    name: "addalias",
+    about: "Adds, changes, deletes and lists aliases",
+    usage: USAGE,
+    table: lines::TABLE,
+};
 
 /// Runs the program.
 pub fn main() -> ExitCode {

@@ -111,12 +111,8 @@ pub fn read_text(name: &str, text: &str, mut domain: Option<String>) -> (Vec<Ite
 
 /// What an option line of a file does; a line with nothing but `-h` does nothing by itself.
 fn file_operation(line: CommandLine) -> Result<Option<Operation>, UsageError> {
-    let misplaced = [
-        (line.file.is_some(), "-f"),
-        (line.root.is_some(), "--root"),
-        (line.help, "--help"),
-        (line.version, "--version"),
-    ];
+    let misplaced =
+        [(line.file.is_some(), "-f"), (line.root.is_some(), "--root"), (line.question.is_some(), "--help")];
     if let Some((_, switch)) = misplaced.iter().find(|(given, _)| *given) {
         return Err(UsageError(format!("{switch} belongs on the command line, not into a file")));
     }

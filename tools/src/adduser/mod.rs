@@ -22,13 +22,15 @@ use layout::text::{self, CodePage};
 use crate::program::lines::{Place, from_input, load};
 use crate::program::registry::snapshot;
 use crate::program::switches::UsageError;
-use crate::program::{self, complain, open_root, say, version_line};
+use crate::program::{self, complain, open_root, say};
 use apply::{Done, Outcome};
 use lines::{Item, Line, Request};
 use plan::Step;
 use switches::CommandLine;
 
 const NAME: &str = "adduser";
+
+const ABOUT: &str = "Adds, changes and deletes users";
 
 const USAGE: &str = "\
 Usage: adduser [-h DOMAIN] -u ID [-p PASSWORD] [-n \"FULL NAME\"] [OPTION]...   add a user
@@ -75,8 +77,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> bool {
 
 fn try_run(words: &[String]) -> Result<bool, String> {
     let line = switches::parse(words).map_err(|error| error.to_string())?;
-    if line.help || line.version {
-        say(&if line.help { USAGE.to_owned() } else { version_line("adduser") });
+    if let Some(question) = line.question {
+        say(question.answer(NAME, ABOUT, USAGE).trim_end());
         return Ok(false);
     }
     let root = open_root(line.root.as_deref()).map_err(|error| error.to_string())?;
@@ -148,13 +150,15 @@ impl Session {
                 let request = Ok(Request { domain: domain.clone(), operation });
                 vec![Item { place: place.clone(), request }]
             }
-            Ok(Line::Options(line)) if line.help => {
-                say(USAGE);
-                Vec::new()
-            }
-            Ok(Line::Options(line)) => self
-                .items_of(line, place.clone(), domain.clone(), code_page)
-                .unwrap_or_else(|error| refused(UsageError(error))),
+            Ok(Line::Options(line)) => match line.question {
+                Some(question) => {
+                    say(question.answer(NAME, ABOUT, USAGE).trim_end());
+                    Vec::new()
+                }
+                None => self
+                    .items_of(line, place.clone(), domain.clone(), code_page)
+                    .unwrap_or_else(|error| refused(UsageError(error))),
+            },
             Err(error) => refused(error),
         };
         items.extend(found);

@@ -8,6 +8,7 @@
 use layout::password::Secret;
 use std::path::PathBuf;
 
+use crate::program::Question;
 use crate::program::switches::{UsageError, following, once};
 
 /// What is to be done with a user.
@@ -79,10 +80,8 @@ pub struct CommandLine {
     pub operation: Option<Operation>,
     /// `-l` was given.
     pub ldap: bool,
-    /// `--help` was given.
-    pub help: bool,
-    /// `--version` was given.
-    pub version: bool,
+    /// `--help` or `-?`, `--version`, `--man`.
+    pub question: Option<Question>,
 }
 
 #[derive(Clone, Copy)]
@@ -94,8 +93,7 @@ enum Switch {
     File,
     Ldap,
     Root,
-    Help,
-    Version,
+    Question(Question),
     Right(fn(&mut Rights) -> &mut Option<bool>, bool),
 }
 
@@ -123,9 +121,10 @@ const SWITCHES: &[(&str, Switch)] = &[
     ("-info", Switch::Right(INFO, false)),
     ("+info", Switch::Right(INFO, true)),
     ("--root", Switch::Root),
-    ("--help", Switch::Help),
-    ("-?", Switch::Help),
-    ("--version", Switch::Version),
+    ("--help", Switch::Question(Question::Help)),
+    ("-?", Switch::Question(Question::Help)),
+    ("--version", Switch::Question(Question::Version)),
+    ("--man", Switch::Question(Question::Man)),
 ];
 
 fn switch(word: &str) -> Option<Switch> {
@@ -190,8 +189,7 @@ impl Gathered {
             Switch::File => once(&mut self.line.file, word, value(word, "a file name", rest)?.into())?,
             Switch::Root => once(&mut self.line.root, word, value(word, "a directory", rest)?.into())?,
             Switch::Ldap => self.line.ldap = true,
-            Switch::Help => self.line.help = true,
-            Switch::Version => self.line.version = true,
+            Switch::Question(question) => self.line.question = Some(question),
             Switch::Right(field, on) => {
                 let slot = field(&mut self.rights);
                 if slot.is_some_and(|before| before != on) {
@@ -228,7 +226,7 @@ impl Gathered {
 
     fn finish(self) -> Result<CommandLine, UsageError> {
         let mut line = self.line;
-        if line.help || line.version {
+        if line.question.is_some() {
             return Ok(line);
         }
         let Some(verb) = verb_of(&self.verbs)? else {
@@ -342,7 +340,10 @@ mod tests {
         assert_eq!(found.rights, rights);
         let line = read("--root=/a -h x -f ID.txt").unwrap();
         assert_eq!((line.root, line.file), (Some("/a".into()), Some("ID.txt".into())));
-        assert!(read("--help -u").is_err() && read("-?").unwrap().help && read("--version").unwrap().version);
+        assert!(
+            read("--help -u").is_err()
+                && ["-?", "--version", "--man"].iter().all(|word| read(word).unwrap().question.is_some())
+        );
         assert_eq!(read("-h a.b").unwrap().operation, None);
     }
 

@@ -24,8 +24,12 @@ Nothing is changed.
 Exit code: 0 no fault found, 1 at least one fault, 2 the check could not be made.";
 
 /// IMail's program has no switches.
-const PROGRAM: Program =
-    Program { name: "regcheck", usage: USAGE, table: Table { switches: &[], operands: Operands::None } };
+const PROGRAM: Program = Program {
+    name: "regcheck",
+    about: "Checks the domain keys of the registry",
+    usage: USAGE,
+    table: Table { switches: &[], operands: Operands::None },
+};
 
 fn main() -> ExitCode {
     PROGRAM.main(|given| {

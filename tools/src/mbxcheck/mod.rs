@@ -58,6 +58,7 @@ Exit code: 0 no damage found, 1 damage found (and with --repair repaired), 2 wro
 
 const PROGRAM: Program = Program {
     name: "mbxcheck",
+    about: "Verifies, dumps, rebuilds and repairs mailboxes",
     usage: USAGE,
     table: Table {
         switches: &[

@@ -2,12 +2,14 @@
 //!
 //! * [`switches`]: words to switches by a table
 //! * [`lines`]: text files and standard input, line by line
+//! * [`man`]: manual pages out of the text of `--help`
 //! * [`registry`]: the registry as it is now, and a domain by its name
 //! * [`parallel`]: the same work on many things, on all cores, with a progress line
 //!
 //! Exit codes: 0 done, 1 refused, failed or found a fault, 2 wrong usage or could not run. Only `adduser` has others, IMail's.
 
 pub mod lines;
+pub mod man;
 pub mod parallel;
 pub mod registry;
 pub mod switches;
@@ -75,22 +77,26 @@ impl From<RootError> for Failure {
 pub struct Program {
     /// As it is called.
     pub name: &'static str,
-    /// The text of `--help`.
+    /// What it does, in one line: the first of `--help`.
+    pub about: &'static str,
+    /// The rest of `--help`.
     pub usage: &'static str,
-    /// Its switches; `--root`, `--help`, `-?` and `--version` are understood without being in it.
+    /// Its switches; `--root`, `--help`, `-?`, `--version` and `--man` are understood without being in it.
     pub table: Table,
 }
 
 impl Program {
-    /// Reads the arguments of the process, answers `--help` and `--version`, and does the work.
+    /// Reads the arguments of the process, answers `--help` and the like, and does the work.
     pub fn main(&self, work: impl FnOnce(&Given) -> Result<Outcome, Failure>) -> ExitCode {
         let words = arguments(std::env::args_os().skip(1));
         let result = match self.table.parse(&words) {
-            Ok(given) if given.help || given.version => {
-                say(&if given.help { self.usage.to_owned() } else { version_line(self.name) });
-                Ok(Outcome::Done)
-            }
-            Ok(given) => work(&given),
+            Ok(given) => match given.question {
+                Some(question) => {
+                    say(question.answer(self.name, self.about, self.usage).trim_end());
+                    Ok(Outcome::Done)
+                }
+                None => work(&given),
+            },
             Err(error) => Err(error.into()),
         };
         let name = self.name;
@@ -108,6 +114,28 @@ impl Program {
     }
 }
 
+/// What a program can be asked about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// `--man`, which packages are built with: the manual page.
+    Man,
+}
+
+impl Question {
+    /// What is printed.
+    pub fn answer(self, name: &str, about: &str, usage: &str) -> String {
+        match self {
+            Question::Help => format!("{about}.\n\n{usage}"),
+            Question::Version => format!("{name} {} (imaild)", env!("CARGO_PKG_VERSION")),
+            Question::Man => man::page(name, about, usage),
+        }
+    }
+}
+
 /// The words of a command line as text.
 pub fn arguments(words: impl Iterator<Item = OsString>) -> Vec<String> {
     words.map(|word| text::decode(word.as_bytes(), CodePage::default()).0).collect()
@@ -117,11 +145,6 @@ pub fn arguments(words: impl Iterator<Item = OsString>) -> Vec<String> {
 pub fn open_root(option: Option<&Path>) -> Result<Root, RootError> {
     let dir = root::locate(option)?;
     Ok(Root::new(Arc::new(RealDisk::new()), &dir))
-}
-
-/// What `--version` prints.
-pub fn version_line(name: &str) -> String {
-    format!("{name} {} (imaild)", env!("CARGO_PKG_VERSION"))
 }
 
 /// Prints a line on standard output. A reader that went away is no reason to stop: the work is done by then.

@@ -8,6 +8,8 @@
 use std::path::PathBuf;
 use std::slice;
 
+use super::Question;
+
 /// What is wrong with a command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -55,6 +57,7 @@ const COMMON: &[Switch] = &[
     ("--help", Takes::Nothing),
     ("-?", Takes::Nothing),
     ("--version", Takes::Nothing),
+    ("--man", Takes::Nothing),
 ];
 
 /// A command line that was read.
@@ -62,10 +65,8 @@ const COMMON: &[Switch] = &[
 pub struct Given {
     /// `--root`.
     pub root: Option<PathBuf>,
-    /// `--help` or `-?`.
-    pub help: bool,
-    /// `--version`.
-    pub version: bool,
+    /// `--help` or `-?`, `--version`, `--man`.
+    pub question: Option<Question>,
     /// The words that are no switches.
     pub operands: Vec<String>,
     values: Vec<(&'static str, String)>,
@@ -165,8 +166,9 @@ impl Table {
         };
         match name {
             "--root" => once(&mut given.root, name, value.into())?,
-            "--help" | "-?" => given.help = true,
-            "--version" => given.version = true,
+            "--help" | "-?" => given.question = Some(Question::Help),
+            "--version" => given.question = Some(Question::Version),
+            "--man" => given.question = Some(Question::Man),
             _ if matches!(takes, Takes::Value(_) | Takes::Attached(_)) && given.has(name) => {
                 return Err(given_twice(name));
             }
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(given.values("--to").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((given.operands, given.root), (vec!["x".into(), "y".into()], Some("/r".into())));
         assert!(
-            read("-?").unwrap().help && read("--help").unwrap().help && read("--version").unwrap().version
+            ["-?", "--help", "--version", "--man"].iter().all(|word| read(word).unwrap().question.is_some())
         );
         for (line, expected) in [
             ("-n", "-n needs a number of days"),

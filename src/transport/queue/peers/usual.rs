@@ -105,11 +105,21 @@ async fn domains_that_do_not_exist_and_domains_that_take_no_mail() {
     let own = Exchanger { preference: 5, host: "mail.example.org".into() };
     table.exchangers.insert("loop.example".into(), vec![own]);
     let ours = Ours::start(&[], table, "");
-    let recipients = ["a@null.example", "a@missing.example", "a@loop.example"];
+    let reasons = [
+        "undeliverable to a@null.example (556 5.1.10 ",
+        "Unknown host: a@missing.example",
+        "undeliverable to a@loop.example (554 5.4.6 ",
+        "Unknown host: a@[nonsense]",
+        "Unknown host: a@b\"c",
+        "Unknown host: a@d..e",
+    ];
+    let recipients = ["null.example", "missing.example", "loop.example", "[nonsense]", "b\"c", "d..e"];
+    let recipients: Vec<String> = recipients.iter().map(|domain| format!("a@{domain}")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     ours.send("mike@example.org", &recipients, "text\r\n").await;
     ours.drained().await;
-    for recipient in recipients {
-        until(recipient, || ours.inbox("mike").contains(recipient)).await;
+    for reason in reasons {
+        until(reason, || ours.inbox("mike").contains(reason)).await;
     }
 }
 

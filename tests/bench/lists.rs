@@ -1,0 +1,178 @@
+//! A list and a group alias of 10,000 members, half of them here: how soon a post is accepted, how fast the copies are delivered, and whether
+//! memory grows with the members.
+//!
+//! Everything is measured beside something of the same run: a message to one mailbox, and as many messages to as many mailboxes without a list.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a benchmark reports by panicking")]
+
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
+
+use load::{ELSEWHERE, Load, SMALL, Session};
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+use support::ini;
+use support::postfix::DOMAIN;
+use support::server::{Ports, Server};
+use support::sink::Sink;
+use support::tree::Tree;
+
+/// Members of the large list; the small one has a tenth.
+const MEMBERS: usize = 10_000;
+/// Messages of which the middle is taken.
+const POSTS: usize = 9;
+/// A post may take so much longer than a message to one mailbox.
+const ACCEPTED_MAX: f64 = 1.5;
+/// How fast copies must be delivered beside plain mail.
+const RATE_MIN: f64 = 1.0;
+/// How much more memory ten times the members may take.
+const MEMORY_MAX: f64 = 1.25;
+/// No post is on its way for longer.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What the address is.
+#[derive(Clone, Copy)]
+enum Kind {
+    List,
+    Group,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::List => "list",
+            Kind::Group => "group",
+        }
+    }
+}
+
+/// A directory with members here, and as many elsewhere, on a list `all` or in a group `all`.
+fn tree(kind: Kind, members: usize) -> (Tree, Vec<String>) {
+    let users: Vec<String> = (0..members / 2).map(|number| format!("u{number:05}")).collect();
+    let tree = load::tree_of(&users);
+    let here = users.iter().map(|user| format!("{user}@{DOMAIN}\r\n"));
+    let elsewhere = (0..members / 2).map(|number| format!("r{number:05}@{ELSEWHERE}\r\n"));
+    let lines: String = here.chain(elsewhere).collect();
+    match kind {
+        Kind::List => {
+            fs::create_dir_all(tree.path("lists/all")).unwrap();
+            fs::write(tree.path("lists/all/users.lst"), lines).unwrap();
+            let settings = "AllowPostingBy=Anyone\nSkipDmarcFromReplacement=1\nEnableSubjectModification=1\n";
+            fs::write(tree.path("lists/all/list.ini"), settings).unwrap();
+        }
+        Kind::Group => {
+            let file = tree.path("all.list");
+            fs::write(&file, lines).unwrap();
+            let registry = ini::put(&tree.registry(), &ini::aliases(DOMAIN), "all", file.to_str().unwrap());
+            tree.save_registry(&registry);
+        }
+    }
+    (tree, users)
+}
+
+/// How many messages the mailboxes of these users have.
+fn copies(tree: &Tree, users: &[String]) -> usize {
+    load::count_all(&mut mailboxes(tree, users))
+}
+
+fn mailboxes(tree: &Tree, users: &[String]) -> Vec<load::Tail> {
+    users.iter().map(|user| load::Tail::new(tree.path("users").join(user).join("main.mbx"))).collect()
+}
+
+/// Is anything left in the spool?
+fn waits(tree: &Tree) -> bool {
+    fs::read_dir(tree.path("spool")).unwrap().flatten().any(|entry| {
+        let name = entry.file_name().to_string_lossy().to_ascii_uppercase();
+        ["Q", "T", "_"].iter().any(|begin| name.starts_with(begin))
+    })
+}
+
+/// Seconds from MAIL to the reply to the message.
+fn accepted(session: &mut Session, number: usize, recipient: &str) -> f64 {
+    let begun = Instant::now();
+    session.deliver(number, recipient, &"A line of text.\r\n".repeat(SMALL / 17));
+    begun.elapsed().as_secs_f64()
+}
+
+fn middle(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// What one server did.
+struct Figures {
+    /// Seconds to accept a post, and a message to one mailbox.
+    accepted: [f64; 2],
+    /// Copies a second here, of a post and of plain mail.
+    rates: [f64; 2],
+    /// The most memory, in MB.
+    memory: f64,
+}
+
+/// How long a post takes to be accepted, and a message to one mailbox, in turn, by a server that delivers nothing else meanwhile.
+fn accepting(kind: Kind, members: usize) -> [f64; 2] {
+    let (tree, users) = tree(kind, members);
+    let server = Server::start_with(&tree, Ports::reserve(), &["--services", "smtp,pop3,imap"]);
+    let mut session = Session::open(server.address(25));
+    let (one, all) = (format!("{}@{DOMAIN}", users[0]), format!("all@{DOMAIN}"));
+    let mut times = [Vec::new(), Vec::new()];
+    for number in 0..POSTS {
+        for (kind, to) in [&all, &one].into_iter().enumerate() {
+            times[kind].push(accepted(&mut session, number * 2 + kind, to));
+        }
+    }
+    times.map(middle)
+}
+
+fn measure(kind: Kind, members: usize) -> Figures {
+    let accepted = accepting(kind, members);
+    let (tree, users) = tree(kind, members);
+    let sink = Sink::start(&[]);
+    let route = format!("{ELSEWHERE}={}", sink.address());
+    let start = || Server::start_with(&tree, Ports::reserve(), &["--route", &route]);
+    let server = start();
+    let begun = Instant::now();
+    self::accepted(&mut Session::open(server.address(25)), 0, &format!("all@{DOMAIN}"));
+    while copies(&tree, &users) < users.len() {
+        assert!(begun.elapsed() < LIMIT, "copies do not arrive");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let rate = users.len() as f64 / begun.elapsed().as_secs_f64();
+    while waits(&tree) {
+        assert!(begun.elapsed() < LIMIT, "the spool does not get empty");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((copies(&tree, &users), sink.copies()), (members / 2, members / 2), "each has it once");
+    let memory = load::memory_mb(server.pid(), "VmHWM");
+    server.stop();
+    // The mailboxes are there by now, as those of most users are.
+    let server = start();
+    let recipients: Vec<String> = users.iter().map(|user| format!("{user}@{DOMAIN}")).collect();
+    let begun = Instant::now();
+    Load { messages: users.len(), size: SMALL, recipients: &recipients, reconnect: false }
+        .send(server.address(25));
+    let plain = users.len() as f64 / begun.elapsed().as_secs_f64();
+    Figures { accepted, rates: [rate, plain], memory }
+}
+
+fn main() {
+    let members = load::argument().unwrap_or(MEMBERS);
+    for kind in [Kind::List, Kind::Group] {
+        let small = measure(kind, members / 10);
+        let large = measure(kind, members);
+        let name = kind.name();
+        load::print_head(&format!("A {name} of {members} members, half of them here"));
+        let [post, message] = large.accepted.map(|seconds| seconds * 1000.0);
+        load::print_figure("a message to one mailbox is accepted", message, "ms", None);
+        load::print_figure("a post is accepted", post, "ms", None);
+        load::print_figure("a post beside a message", post / message, "times", Some(ACCEPTED_MAX));
+        let [rate, plain] = large.rates;
+        load::print_figure("plain mail to as many mailboxes", plain, "messages/s", None);
+        load::print_figure("copies of a post", rate, "copies/s", None);
+        load::print_figure("plain mail beside copies", plain / rate, "times", Some(RATE_MIN));
+        load::print_figure(&format!("peak memory with {} members", members / 10), small.memory, "MB", None);
+        load::print_figure(&format!("peak memory with {members} members"), large.memory, "MB", None);
+        load::print_figure("memory beside memory", large.memory / small.memory, "times", Some(MEMORY_MAX));
+    }
+}
