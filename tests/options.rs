@@ -149,7 +149,7 @@ const PROGRAMS: [(&str, &[Case]); 10] = [
         &[
             (&["{root}/users/suzuki/Main.mbx"], "", 0, "0 with findings"),
             (&["--verify", "{root}/users"], "", 1, "1 with findings"),
-            (&["--dump", "{root}/users/tanaka/main.mbx"], "", 0, "4 messages"),
+            (&["--dump", "{root}/users/tanaka/main.mbx"], "", 0, " 900000007 Third"),
             (&["--rebuild", "{root}/users/suzuki/Main.mbx"], "", 0, "the index is new"),
             (&["--repair", "{fixed.mbx}", "{root}/users/suzuki/outlook.mbx"], "", 1, "foreign"),
         ],
