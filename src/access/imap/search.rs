@@ -19,6 +19,7 @@ use crate::message::date;
 use crate::message::search::{Needle, UnknownCharset, body_contains, header_contains, text_contains};
 use crate::session::connection::Blocking;
 use chrono::{NaiveDate, TimeZone as _};
+use layout::mailbox::Mailbox;
 use layout::mbx::record::Record;
 use std::io::Write as _;
 
@@ -121,8 +122,9 @@ impl Compiler<'_> {
             SearchKey::Not(key) => Test::Not(Box::new(self.test(key)?)),
             SearchKey::Flag { flag: Flag::Recent, set } => Test::Recent(*set),
             SearchKey::Flag { flag: Flag::Keyword(name), set } => {
-                let bit = self.view.keywords().iter().position(|known| known.eq_ignore_ascii_case(name));
-                Test::Bits { flags: 0, keywords: bit.map_or(0, |bit| 1 << bit), set: *set }
+                // Records are those of this moment: they can have keywords that this client was not told of yet.
+                let bits = |mailbox: &mut Mailbox| mailbox.known_keyword_bits(std::slice::from_ref(name));
+                Test::Bits { flags: 0, keywords: self.view.open.with(bits), set: *set }
             }
             SearchKey::Flag { flag, set } => Test::Bits { flags: store::bit(flag), keywords: 0, set: *set },
             SearchKey::Sequence(set) => Test::Number(self.numbers(set)?),

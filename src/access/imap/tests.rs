@@ -697,6 +697,12 @@ async fn searching() {
     for key in ["", " 9", " NONSENSE", " SUBJECT", " ()", " LARGER x", " ON yesterday"] {
         client.fails(&format!("SEARCH{key}"), "BAD ").await;
     }
+    // What another client did a moment ago counts, even a keyword that was not there before.
+    let mut other = site.selected("mike").await;
+    other.ok("STORE 2 +FLAGS.SILENT (brandnew)").await;
+    assert!(client.ok("SEARCH KEYWORD BrandNew").await.starts_with("* SEARCH 2\r\n"));
+    other.ok("STORE 1 +FLAGS.SILENT (newer)").await;
+    assert!(!client.ok("SEARCH UNKEYWORD newer").await.starts_with("* SEARCH 1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
