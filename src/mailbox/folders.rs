@@ -230,18 +230,17 @@ mod tests {
 
     #[test]
     fn a_rename_of_several_mailboxes_can_be_done_again_after_a_crash() {
+        let before = SimDisk::new();
+        let (hub, dir) = user(&before);
+        let told = ["A", "A.B", "A.B.C", "Ab"].map(|text| {
+            Folders::new(&hub, &dir).create(&name(text)).unwrap();
+            (text, hub.open(&dir, &name(text)).with(|mailbox| mailbox.uidvalidity()))
+        });
+        special_use::choose(&hub, &dir, &name("A.B"), &[SpecialUse::Archive]).unwrap();
         for n in 1.. {
-            let disk = SimDisk::new();
+            let disk = before.after(Crash::Kill);
             let (hub, dir) = user(&disk);
             let folders = Folders::new(&hub, &dir);
-            let told: Vec<(String, u32)> = ["A", "A.B", "A.B.C", "A.D", "Ab"]
-                .iter()
-                .map(|text| {
-                    folders.create(&name(text)).unwrap();
-                    ((*text).to_owned(), hub.open(&dir, &name(text)).with(|mailbox| mailbox.uidvalidity()))
-                })
-                .collect();
-            special_use::choose(&hub, &dir, &name("A.B"), &[SpecialUse::Archive]).unwrap();
             disk.fail_at(n, Failure::Crash);
             let done = folders.rename(&name("A"), &name("X")).is_ok();
             for crash in [Crash::Kill, Crash::PowerStrict, Crash::PowerMixed(n), Crash::PowerMixed(n + 1000)]
@@ -256,9 +255,9 @@ mod tests {
                     Err(error) => panic!("{what}: {error}"),
                 }
                 let names: Vec<String> = folders.list().unwrap().iter().map(MailboxName::text).collect();
-                assert_eq!(names, ["Ab", "INBOX", "X", "X.B", "X.B.C", "X.D"], "{what}");
+                assert_eq!(names, ["Ab", "INBOX", "X", "X.B", "X.B.C"], "{what}");
                 for (before, uidvalidity) in &told {
-                    let now = if before == "Ab" { before.clone() } else { before.replacen('A', "X", 1) };
+                    let now = if *before == "Ab" { "Ab".to_owned() } else { before.replacen('A', "X", 1) };
                     let found = hub.open(&dir, &name(&now)).with(|mailbox| {
                         mailbox.refresh(PATIENCE).unwrap();
                         mailbox.uidvalidity()
@@ -269,7 +268,7 @@ mod tests {
                 assert_eq!(uses.get(&SpecialUse::Archive), Some(&name("X.B")), "{what}");
             }
             if done {
-                assert!(n > 30, "a rename of four has more steps than {n}");
+                assert!(n > 30, "a rename of three has more steps than {n}");
                 break;
             }
         }
