@@ -190,6 +190,15 @@ fn curl_sends_and_reads() {
     assert!(folders.contains("Projects.2022") && folders.contains("INBOX"), "{folders}");
     let text = curl(format!("{imap}INBOX;UID=967151555"), &[]).out;
     assert!(text.contains("Lines that look like separators"), "{text}");
+    // The same behind TLS, from the begin and begun later.
+    for (url, more) in [
+        (format!("imaps://127.0.0.1:{}/INBOX;UID=967151555", port(&server, 993)), &["--insecure"] as &[&str]),
+        (format!("{imap}INBOX;UID=967151555"), &["--insecure", "--ssl-reqd"]),
+        (format!("pop3s://127.0.0.1:{}/3", port(&server, 995)), &["--insecure"]),
+        (format!("{pop3}3"), &["--insecure", "--ssl-reqd"]),
+    ] {
+        assert!(curl(url.clone(), more).out.contains("Lines that look like separators"), "{url}");
+    }
 }
 
 /// Fetches the whole account twice: the second time there is nothing to do.

@@ -373,10 +373,14 @@ pub fn write(
     line.into_bytes()
 }
 
-/// A text without control characters, of at most `max` bytes.
+/// A text without control characters, and without those that end a line or turn its direction, of at most `max` bytes.
 pub(crate) fn printable(text: &str, max: usize) -> String {
+    let odd = |c: &char| {
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || c.is_control()
+    };
     let mut shown = String::with_capacity(text.len().min(max));
-    for c in text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')) {
+    for c in text.chars().filter(|c| !odd(c)) {
         if shown.len() + c.len_utf8() > max {
             break;
         }

@@ -6,6 +6,7 @@
 //! # Failure
 //! [`NameError`] says what is wrong with a name, in words for its owner.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What is wrong with a name.
@@ -95,6 +96,22 @@ impl UserId {
         }
         UserId::parse(name)
     }
+}
+
+/// A domain name as it is compared and looked up: in A-labels (RFC 5890 §2.3.2.1) and lower case, without a dot at the end. So `日本.jp`, also
+/// with the ideographic full stop, is `xn--wgv71a.jp`. What is no domain name is in lower case, and equal to nothing else.
+pub fn domain_key(name: &str) -> Cow<'_, str> {
+    let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).len();
+    if name.is_ascii() {
+        let name = &name[..bare(name)];
+        return match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
+        };
+    }
+    let mut key = idna::domain_to_ascii(name).unwrap_or_else(|_| name.to_lowercase());
+    key.truncate(bare(&key));
+    Cow::Owned(key)
 }
 
 impl DomainName {
@@ -390,6 +407,26 @@ impl fmt::Debug for SpoolId {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn domains_as_they_are_compared() {
+        for (name, key) in [
+            ("Example.ORG.", "example.org"),
+            ("example.org", "example.org"),
+            ("日本.jp", "xn--wgv71a.jp"),
+            ("日本。ｊｐ", "xn--wgv71a.jp"),
+            ("日本.jp。", "xn--wgv71a.jp"),
+            ("XN--WGV71A.JP", "xn--wgv71a.jp"),
+            ("Bücher.example", "xn--bcher-kva.example"),
+            ("a_b.example", "a_b.example"),
+            ("", ""),
+            (".", ""),
+            ("[192.0.2.1]", "[192.0.2.1]"),
+        ] {
+            assert_eq!(domain_key(name), key, "{name}");
+        }
+        assert_eq!(domain_key("\u{378}x.jp"), "\u{378}x.jp", "a name that none may have");
+    }
 
     #[test]
     fn user_ids() {

@@ -25,6 +25,9 @@ const HELD_MAX: usize = 2_000;
 /// A file by its directory and its name, in any case.
 type Place = (TreePath, String);
 
+/// The files of a value, each as it was when it was read.
+type Sources = Vec<(Place, Option<Stamp>)>;
+
 /// Values made from files, by the file that each begins with.
 pub struct Files<T> {
     held: Mutex<HashMap<Place, Held<T>>>,
@@ -32,14 +35,14 @@ pub struct Files<T> {
 
 struct Held<T> {
     looked: Instant,
-    sources: Vec<(Place, Option<Stamp>)>,
+    sources: Sources,
     value: Arc<T>,
 }
 
 /// Reads files, and notes which.
 pub struct Reader<'a> {
     root: &'a Root,
-    sources: Vec<(Place, Option<Stamp>)>,
+    sources: Sources,
 }
 
 impl Reader<'_> {
@@ -62,7 +65,7 @@ impl<T> Default for Files<T> {
 }
 
 impl<T: Default> Files<T> {
-    /// The value that begins with the file `name` of `dir`; `make` reads it and makes the value.
+    /// The value that begins with the file `name` of `dir`; `make` reads it and makes the value. May be called by async code.
     pub fn get(
         &self,
         root: &Root,
@@ -79,8 +82,23 @@ impl<T: Default> Files<T> {
             }
             Some((fresh, held.value.clone(), held.sources.clone()))
         });
-        if let Some((fresh, value, sources)) = &before
-            && (*fresh || sources.iter().all(|(place, known)| stamp(root, place) == *known))
+        match before {
+            Some((true, value, _)) => value,
+            // Once in a while this asks the disk, which may be slow.
+            before => tokio::task::block_in_place(|| self.look(root, place, before, make)),
+        }
+    }
+
+    /// Looks whether the value is still that of its files.
+    fn look(
+        &self,
+        root: &Root,
+        place: Place,
+        before: Option<(bool, Arc<T>, Sources)>,
+        make: impl FnOnce(&mut Reader<'_>) -> io::Result<T>,
+    ) -> Arc<T> {
+        if let Some((_, value, sources)) = &before
+            && sources.iter().all(|(place, known)| stamp(root, place) == *known)
         {
             return value.clone();
         }
@@ -88,7 +106,7 @@ impl<T: Default> Files<T> {
         let value = match make(&mut reader) {
             Ok(value) => Arc::new(value),
             Err(error) => {
-                tracing::warn!(name, %dir, %error, "a settings file cannot be read: what was read last stays in force");
+                tracing::warn!(name = place.1, dir = %place.0, %error, "a settings file cannot be read: what was read last stays in force");
                 before.map(|(_, value, _)| value).unwrap_or_default()
             }
         };

@@ -16,7 +16,7 @@ mod watch;
 pub use watch::Watcher;
 
 use arc_swap::ArcSwap;
-use layout::name::{AliasName, DomainName, UserId};
+use layout::name::{AliasName, DomainName, UserId, domain_key};
 use layout::path::TreePath;
 use layout::registry::model::{Domain, Registry};
 use layout::registry::places;
@@ -73,10 +73,15 @@ impl Config {
         name.and_then(|name| self.domain_dir(domain)?.list(&name)).is_some()
     }
 
-    /// The domain of an address's right side: official name or alias, unless another domain hides it.
+    /// The domain of an address's right side: official name or alias, unless another domain hides it, or an address of this server's in brackets
+    /// (RFC 5321 §4.1.3).
     pub fn local_domain(&self, name: &str) -> Option<&Domain> {
-        DomainName::parse(name).ok()?;
-        self.registry.domain_by_name(name).filter(|domain| domain.hidden_by.is_none())
+        if let Some(address) = domain_literal(name) {
+            return self.registry.domain_by_address(address);
+        }
+        let name = domain_key(name);
+        DomainName::parse(&name).ok()?;
+        self.registry.domain_by_name(&name).filter(|domain| domain.hidden_by.is_none())
     }
 
     /// The domain that a connection to this address of ours belongs to: the one with that IP, else the primary.
@@ -87,6 +92,16 @@ impl Config {
     /// The name with which we greet on this address of ours.
     pub fn host_name(&self, local: IpAddr) -> &str {
         self.domain_at(local).map_or("localhost", |domain| domain.name.as_str())
+    }
+}
+
+/// The address of a domain literal: `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3).
+pub fn domain_literal(name: &str) -> Option<IpAddr> {
+    let inner = name.strip_prefix('[')?.strip_suffix(']')?;
+    let tagged = inner.split_at_checked("IPv6:".len()).filter(|(tag, _)| tag.eq_ignore_ascii_case("IPv6:"));
+    match tagged {
+        Some((_, address)) => address.parse().ok().map(IpAddr::V6),
+        None => inner.parse().ok().map(IpAddr::V4),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Both sides are folded (see [`fold`]), so that a search finds a word whatever the charset, the width or the case
 //! it was written in. Text that is plain ASCII is compared in place, without decoding: that is the fast path.
-//! Only `text/*` parts and messages inside are searched, to a depth of [`MAX_NESTED`].
+//! Only `text/*` parts and messages inside are searched, to a depth of [`MAX_NESTED`]. Long texts are decoded [`WINDOW`] by [`WINDOW`], so that
+//! they are not in memory three times.
 
 use super::charset::{self, Charset, TransferEncoding};
 use super::header;
@@ -10,6 +11,9 @@ use super::structure::{Kind, Part, Structure};
 
 /// Messages packed as base64 or quoted-printable inside one another that are opened.
 pub const MAX_NESTED: usize = 5;
+
+/// How much of a text is decoded at once, in bytes; then its line comes to an end.
+const WINDOW: usize = 1 << 20;
 
 /// What is searched for, prepared once for many messages.
 #[derive(Debug, Clone)]
@@ -238,10 +242,25 @@ fn leaf_contains(structure: &Structure<'_>, part: &Part<'_>, needle: &Needle, ne
 
 fn text_part_contains(label: Option<&[u8]>, bytes: &[u8], needle: &Needle) -> bool {
     let charset = label.and_then(Charset::for_label);
-    if charset.is_none_or(Charset::keeps_ascii) && charset::is_plain(bytes) {
+    if !charset.is_none_or(Charset::keeps_ascii) {
+        return needle.is_in_text(&charset::decode(label, bytes));
+    }
+    if charset::is_plain(bytes) {
         return needle.is_in_plain(bytes);
     }
-    needle.is_in_text(&charset::decode(label, bytes))
+    let length = if needle.folded.contains('\n') { bytes.len() } else { WINDOW };
+    windows(bytes, length).any(|window| needle.is_in_text(&charset::decode(label, window)))
+}
+
+/// Cuts a text into pieces of at least this length, at line ends: there every charset that keeps ASCII begins anew.
+fn windows(text: &[u8], length: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let line_end = rest.get(length..).and_then(|behind| memchr::memchr(b'\n', behind));
+        let (window, next) = rest.split_at(line_end.map_or(rest.len(), |at| length + at + 1));
+        rest = next;
+        Some(window).filter(|window| !window.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -330,6 +349,33 @@ mod tests {
         assert!(text_contains(message, &Needle::from_text("subject: x")));
         assert!(header_contains(message, b"Subject", &Needle::from_text("")));
         assert!(!header_contains(message, b"Cc", &Needle::from_text("")));
+    }
+
+    #[test]
+    fn windows_end_with_lines() {
+        let cut = |text: &'static str| -> Vec<&str> {
+            windows(text.as_bytes(), 4).map(|window| std::str::from_utf8(window).unwrap()).collect()
+        };
+        assert_eq!(cut("aaaa\nbb\ncc\ndd\n\nffffffff\ngg"), ["aaaa\n", "bb\ncc\n", "dd\n\nffffffff\n", "gg"]);
+        assert_eq!(cut("aaaa"), ["aaaa"]);
+        assert_eq!(cut("a long line"), ["a long line"]);
+        assert_eq!(cut(""), [""; 0]);
+    }
+
+    #[test]
+    fn long_texts_are_found_everywhere() {
+        let (text, _, _) =
+            SHIFT_JIS.encode("\u{898B}\u{7A4D}\u{66F8}\u{3092}\u{9001}\u{308A}\u{307E}\u{3059}\r\n");
+        let word = SHIFT_JIS.encode("\u{4F1A}\u{8B70}\r\n").0;
+        let head = b"Content-Type: text/plain; charset=Shift_JIS\r\n\r\n";
+        let lines = 3 * WINDOW / text.len();
+        let second = WINDOW / text.len();
+        for at in [0, 1, second - 1, second, second + 1, lines] {
+            let message = [head, &text.repeat(at)[..], &word, &text.repeat(lines - at)].concat();
+            assert!(body_contains(&message, &Needle::from_text("\u{4F1A}\u{8B70}")), "{at}");
+            assert!(body_contains(&message, &Needle::from_text("\u{8B70}\r\n")), "{at}");
+            assert!(!body_contains(&message, &Needle::from_text("\u{4F1A}\u{7A4D}")), "{at}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod accept;
 pub mod board;
 pub mod control;
 mod listen;
+mod memory;
 mod notify;
 mod rights;
 pub mod services;
@@ -174,6 +175,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     // What the logs are not the place for, or cannot take any more on a full disk. A program that has one already keeps it.
     let warnings = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
     let _ = warnings.with_max_level(tracing::Level::WARN).try_init();
+    memory::give_back();
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;

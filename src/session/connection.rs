@@ -150,6 +150,12 @@ impl Connection {
         self.peer.ip().to_canonical()
     }
 
+    /// Makes the client one from elsewhere.
+    #[cfg(test)]
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
+
     /// Both, as logins are asked for.
     pub fn ends(&self) -> Ends {
         Ends { peer: self.peer_ip(), local: self.local_ip() }
@@ -243,6 +249,11 @@ impl Connection {
     /// Bytes that came already and were not used yet.
     pub fn waiting(&self) -> &[u8] {
         &self.buffer[self.used..]
+    }
+
+    /// Is a whole line among what came already?
+    pub fn has_line(&self) -> bool {
+        memchr::memchr(b'\n', self.waiting()).is_some()
     }
 
     /// Forgets what came already.

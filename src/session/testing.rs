@@ -88,6 +88,9 @@ where
     address
 }
 
+/// An address that is none of this machine or its networks.
+pub const ELSEWHERE: &str = "192.0.2.77:4711";
+
 /// The directory of a user of `example.org`.
 pub fn user_dir(server: &Server, user: &str) -> UserDir {
     let config: Arc<Config> = server.live.now();

@@ -4,6 +4,7 @@
 //! A file that is not there is empty; what else may happen to it, and the limits, say [`crate::config::files`].
 
 use crate::config::files::{Files, Reader};
+use layout::name::domain_key;
 use layout::root::Root;
 use std::collections::HashSet;
 use std::io;
@@ -24,12 +25,11 @@ impl Killed {
     /// Reads the file.
     pub fn parse(text: &str) -> Killed {
         let mut killed = Killed::default();
-        for line in text.lines().map(str::trim).filter(|line| line.contains('@')) {
-            let line = line.to_lowercase();
-            match line.strip_prefix("@*") {
-                Some(ending) if !ending.is_empty() => killed.endings.push(ending.to_owned()),
-                Some(_) => {}
-                None => _ = killed.exact.insert(line),
+        for (user, host) in text.lines().filter_map(|line| line.trim().rsplit_once('@')) {
+            match host.strip_prefix('*').filter(|_| user.is_empty()) {
+                Some("") => {}
+                Some(ending) => killed.endings.push(domain_key(ending).into_owned()),
+                None => _ = killed.exact.insert(key(user, host)),
             }
         }
         killed
@@ -37,13 +37,16 @@ impl Killed {
 
     /// Is this sender refused?
     pub fn contains(&self, sender: &str) -> bool {
-        let sender = sender.to_lowercase();
-        let Some(at) = sender.rfind('@') else { return false };
-        let (with_at, host) = (&sender[at..], &sender[at + 1..]);
-        self.exact.contains(&sender)
-            || self.exact.contains(with_at)
-            || self.endings.iter().any(|ending| host.ends_with(ending.as_str()))
+        let Some((user, host)) = sender.rsplit_once('@') else { return false };
+        self.exact.contains(&key(user, host))
+            || self.exact.contains(&key("", host))
+            || self.endings.iter().any(|ending| domain_key(host).ends_with(ending.as_str()))
     }
+}
+
+/// An address as it is compared.
+fn key(user: &str, host: &str) -> String {
+    format!("{}@{}", user.to_lowercase(), domain_key(host))
 }
 
 /// Senders that count as local: an address, a host or a client's IP on each line, compared as a whole.
@@ -54,7 +57,11 @@ impl Accepted {
     /// Reads the file.
     pub fn parse(text: &str) -> Accepted {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        Accepted(lines.map(str::to_lowercase).collect())
+        let line_key = |line: &str| match line.rsplit_once('@') {
+            Some((user, host)) => key(user, host),
+            None => domain_key(line).into_owned(),
+        };
+        Accepted(lines.map(line_key).collect())
     }
 
     /// Does the sender, its host or the client's address stand there?
@@ -62,10 +69,9 @@ impl Accepted {
         if self.0.is_empty() {
             return false;
         }
-        let sender = sender.to_lowercase();
-        let host = sender.rsplit_once('@').map_or("", |(_, host)| host);
-        self.0.contains(&sender)
-            || self.0.contains(host)
+        let (user, host) = sender.rsplit_once('@').unwrap_or((sender, ""));
+        self.0.contains(&key(user, host))
+            || self.0.contains(&*domain_key(host))
             || self.0.contains(&client.to_canonical().to_string())
     }
 }
@@ -102,8 +108,9 @@ mod tests {
 
     #[test]
     fn killed_senders() {
-        let killed =
-            Killed::parse("Bad@Example.net\r\n@spam.example\r\n @*widget.example \r\n\r\nnothing\r\n@*\r\n");
+        let killed = Killed::parse(
+            "Bad@Example.net\r\n@spam.example\r\n @*widget.example \r\n\r\nnothing\r\n@*\r\n@日本.example",
+        );
         for (sender, expected) in [
             ("bad@example.net", true),
             ("BAD@EXAMPLE.NET", true),
@@ -112,6 +119,8 @@ mod tests {
             ("anybody@sub.spam.example", false),
             ("a@widget.example", true),
             ("a@bluewidget.example", true),
+            ("a@\u{65e5}\u{672c}.example", true),
+            ("a@xn--wgv71a.example", true),
             ("nothing", false),
             ("", false),
         ] {

@@ -48,27 +48,23 @@ impl Session {
             return self.cram_md5(connection, &config).await;
         }
         let offered = match mechanism {
-            "PLAIN" => match exchange(connection, "", initial).await? {
-                Some(bytes) => plain_credentials(&bytes),
-                None => None,
+            "PLAIN" => exchange(connection, "", initial)
+                .await?
+                .and_then(|bytes| plain_credentials(&bytes).ok_or(text::BASE64)),
+            "LOGIN" => match exchange(connection, "VXNlcm5hbWU6", initial).await? {
+                Ok(name) => exchange(connection, "UGFzc3dvcmQ6", None)
+                    .await?
+                    .and_then(|password| texts(name, password).ok_or(text::BASE64)),
+                Err(why) => Err(why),
             },
-            "LOGIN" => {
-                let name = exchange(connection, "VXNlcm5hbWU6", initial).await?;
-                match name {
-                    Some(name) => exchange(connection, "UGFzc3dvcmQ6", None).await?.and_then(|password| {
-                        Some((String::from_utf8(name).ok()?, String::from_utf8(password).ok()?))
-                    }),
-                    None => None,
-                }
-            }
-            _ => {
-                self.refuse(connection, text::AUTH_MECHANISM);
+            _ => Err(text::AUTH_MECHANISM),
+        };
+        let (name, password) = match offered {
+            Ok(offered) => offered,
+            Err(why) => {
+                self.refuse(connection, why);
                 return Ok(Flow::Go);
             }
-        };
-        let Some((name, password)) = offered else {
-            self.refuse(connection, text::BASE64);
-            return Ok(Flow::Go);
         };
         let ends = connection.ends();
         let login = tokio::task::block_in_place(|| self.server.accounts.login(ends, &name, &password, false));
@@ -80,7 +76,14 @@ impl Session {
         let host = config.host_name(connection.local_ip());
         let challenge = challenge(host).map_err(std::io::Error::other)?;
         let answer = exchange(connection, &BASE64.encode(&challenge), None).await?;
-        let Some((name, digest)) = answer.as_deref().and_then(name_and_digest) else {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                self.refuse(connection, why);
+                return Ok(Flow::Go);
+            }
+        };
+        let Some((name, digest)) = name_and_digest(&answer) else {
             self.refuse(connection, text::BASE64);
             return Ok(Flow::Go);
         };
@@ -133,12 +136,16 @@ pub(super) fn may_log_in(config: &Config, connection: &Connection) -> bool {
     connection.is_secure() || plain_login_allowed(config.registry.global.plain_login, connection.peer_ip())
 }
 
-/// Asks with a challenge and reads the answer, unless the client sent it along. `None`: cancelled, or not base64.
+fn texts(name: Vec<u8>, password: Vec<u8>) -> Option<(String, String)> {
+    Some((String::from_utf8(name).ok()?, String::from_utf8(password).ok()?))
+}
+
+/// Asks with a challenge and reads the answer, unless the client sent it along; or the reply to one who takes AUTH back, or sends no base64.
 async fn exchange(
     connection: &mut Connection,
     challenge: &str,
     initial: Option<String>,
-) -> Result<Option<Vec<u8>>, ReadError> {
+) -> Result<Result<Vec<u8>, &'static str>, ReadError> {
     let answer = match initial {
         // An empty initial response is written "=" (RFC 4954 section 4).
         Some(initial) if initial == "=" => String::new(),
@@ -150,7 +157,10 @@ async fn exchange(
             String::from_utf8_lossy(&line).trim().to_owned()
         }
     };
-    Ok(BASE64.decode(answer).ok())
+    if answer == "*" {
+        return Ok(Err(text::AUTH_CANCELLED));
+    }
+    Ok(BASE64.decode(answer).map_err(|_| text::BASE64))
 }
 
 /// Name and password of SASL PLAIN (RFC 4616); an authorization name must be the same user or empty.

@@ -42,8 +42,10 @@ use transaction::Transaction;
 const LINE_MAX: usize = 2048;
 /// How long a client may be silent (RFC 5321 §4.5.3.2.7).
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
-/// After so many errors the connection ends.
+/// After so many errors since the last message the connection ends.
 const ERRORS_MAX: u32 = 20;
+/// Commands that bring no message on its way, since the last one; each beyond counts as an error. Clients that keep a connection open say NOOP now and then.
+const IDLE_COMMANDS_MAX: u32 = 100;
 /// The log's words for a client that is gone.
 const LOST: &str = "the client is gone";
 /// The same for one that says nothing.
@@ -64,6 +66,7 @@ struct Session {
     login: Option<Login>,
     transaction: Option<Transaction>,
     errors: u32,
+    idle_commands: u32,
     failed_logins: u32,
 }
 
@@ -76,7 +79,7 @@ pub async fn session(server: Arc<Server>, mut connection: Connection, submission
             server
                 .log
                 .note(&format!("SMTP clients are sent away, since the spool cannot be written: {error}"));
-            connection.answer(format!("{}\r\n", text::NOT_STORED));
+            connection.answer(format!("{}\r\n", text::NO_SPOOL));
             return connection.close().await;
         }
     };
@@ -88,6 +91,7 @@ pub async fn session(server: Arc<Server>, mut connection: Connection, submission
         login: None,
         transaction: None,
         errors: 0,
+        idle_commands: 0,
         failed_logins: 0,
     };
     let (peer, local) = (connection.peer(), connection.local_ip());
@@ -117,7 +121,12 @@ impl Session {
         let mut stopping = connection.stopping();
         loop {
             self.log_replies(connection);
-            if connection.waiting().is_empty() && connection.flush().await.is_err() {
+            // Whoever sends commands together reads the answers when he has sent them all, but not if he never stops.
+            let sent = match connection.has_line() {
+                true => connection.flush_if_large().await,
+                false => connection.flush().await,
+            };
+            if sent.is_err() {
                 return Some(LOST);
             }
             let line = tokio::select! {
@@ -185,6 +194,10 @@ impl Session {
         );
         if always || self.debug_messages() {
             self.log(connection, &Event::Command(Protocol::Smtp, line));
+        }
+        if is_idle(&command) {
+            self.idle_commands += 1;
+            self.errors += u32::from(self.idle_commands > IDLE_COMMANDS_MAX);
         }
         match command {
             Command::Hello { name, extended } => self.hello(connection, name, extended),
@@ -257,6 +270,12 @@ impl Session {
     fn log_at(&self, address: std::net::IpAddr, event: &Event<'_>) {
         self.server.transport.log(&self.server.live.now(), self.id.id(), address, event);
     }
+}
+
+/// Does a command do nothing for a message?
+fn is_idle(command: &Command) -> bool {
+    use Command::{Expand, Hello, Help, Noop, Reset, Retry, Verify};
+    matches!(command, Hello { .. } | Reset | Noop | Help | Verify(_) | Expand(_) | Retry(_))
 }
 
 /// The largest message that is taken on this address of ours; `None`: no limit of the admin's.

@@ -46,7 +46,7 @@ pub fn mail(text: &str) -> Result<Mail, Bad> {
                 let size = value.parse();
                 mail.size = Some(size.map_err(|_| Bad::Argument("SIZE is a number of octets"))?);
             }
-            ("BODY", Some("7BIT" | "7bit" | "8BITMIME" | "8bitmime")) => {}
+            ("BODY", Some(body)) if ["7BIT", "8BITMIME"].iter().any(|b| body.eq_ignore_ascii_case(b)) => {}
             // RFC 4954 section 5: whoever trusts the client may use it; we have no use for it.
             ("AUTH", Some(_)) => {}
             ("SMTPUTF8", None) => mail.utf8 = true,
@@ -105,7 +105,8 @@ fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, Bad> {
     Ok(all)
 }
 
-/// An address, in brackets or bare, and the parameters behind it. A source route in front is dropped (RFC 5321 §4.1.1.3).
+/// An address, in brackets or bare, and the parameters behind it. A source route in front is dropped (RFC 5321 §4.1.1.3). A local part may be quoted, with
+/// blanks in it (§4.1.2); `<` and `>` are taken nowhere, since Q files and replies have them around addresses.
 fn path(text: &str) -> Result<(&str, &str), Bad> {
     const WRONG: Bad = Bad::Argument("an address in angle brackets is expected");
     let (address, parameters) = match text.strip_prefix('<') {
@@ -121,11 +122,19 @@ fn path(text: &str) -> Result<(&str, &str), Bad> {
         true => c.is_ascii_graphic() && c != '<' && c != '>',
         false => !c.is_control() && !c.is_whitespace() && c != char::REPLACEMENT_CHARACTER,
     };
-    if address.len() <= ADDRESS_MAX && address.chars().all(legal) {
-        Ok((address, parameters))
-    } else {
-        Err(WRONG)
+    let (mut quoted, mut escaped) = (false, false);
+    for c in address.chars() {
+        if !(legal(c) || (c == ' ' && quoted)) {
+            return Err(WRONG);
+        }
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
     }
+    if address.len() <= ADDRESS_MAX && !quoted { Ok((address, parameters)) } else { Err(WRONG) }
 }
 
 #[cfg(test)]
@@ -145,6 +154,15 @@ mod tests {
             ),
             ("<a@b> ret=full envid=a+2Bb", Ok(Mail { dsn: envid("a+2Bb", Some(Return::Full)), ..a.clone() })),
             ("<a@b> SMTPUTF8", Ok(Mail { utf8: true, ..a.clone() })),
+            ("<a@b> BODY=8BitMime", Ok(a.clone())),
+            (
+                "<\"a \\\"b@\"@c> SIZE=0",
+                Ok(Mail { sender: "\"a \\\"b@\"@c".into(), size: Some(0), ..a.clone() }),
+            ),
+            ("<\"a@b>", Err(Bad::Argument("an address in angle brackets is expected"))),
+            ("<\"a>b\"@c>", Err(Bad::Argument("an address in angle brackets is expected"))),
+            ("<\"a\\\"@c>", Err(Bad::Argument("an address in angle brackets is expected"))),
+            ("<\"a\tb\"@c>", Err(Bad::Argument("an address in angle brackets is expected"))),
             (
                 "<\u{7528}\u{6237}@b> SMTPUTF8 BODY=8BITMIME",
                 Ok(Mail { sender: "\u{7528}\u{6237}@b".into(), utf8: true, ..a.clone() }),

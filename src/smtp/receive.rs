@@ -205,7 +205,10 @@ impl Session {
             dsn: transaction.mail.dsn,
         };
         match self.server.transport.accept(&config, arrival, incoming).await {
-            Ok(()) => connection.answer(format!("{}\r\n", text::QUEUED)),
+            Ok(()) => {
+                (self.errors, self.idle_commands) = (0, 0);
+                connection.answer(format!("{}\r\n", text::QUEUED));
+            }
             Err(refusal) => self.refuse(connection, &reply::refusal(&refusal)),
         }
     }

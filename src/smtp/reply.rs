@@ -103,6 +103,8 @@ pub mod text {
     pub const SLOW: &str = "421 4.4.2 nothing was heard for too long";
     /// The server stops.
     pub const STOPPING: &str = "421 4.3.2 the service is stopping, try again later";
+    /// The spool cannot be written, so no session begins (RFC 5321 §3.8).
+    pub const NO_SPOOL: &str = "421 4.3.0 no mail can be stored now, try again later";
     /// A line that is too long.
     pub const LINE: &str = "500 5.5.2 line too long";
     /// The message is larger than it may be.

@@ -1,6 +1,7 @@
 //! SMTP sessions over real sockets.
 
 mod extensions;
+mod hostile;
 
 use crate::session::Server;
 use crate::session::connection::Connection;

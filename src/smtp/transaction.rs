@@ -66,7 +66,7 @@ impl Session {
         match taken {
             Ok(recipient) => {
                 let delay = delay(&config, &transaction.recipients, &recipient);
-                transaction.recipients.push(Recipient { dsn: rcpt.dsn, ..recipient });
+                transaction.recipients.push(Recipient { dsn: rcpt.dsn, ..recipient.compact() });
                 tokio::time::sleep(delay).await;
                 connection.answer(format!("250 2.1.5 ok its for <{}>\r\n", rcpt.recipient));
             }

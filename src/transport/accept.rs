@@ -3,7 +3,7 @@
 //! # Failure
 //! [`Refusal`] for the message as a whole: then nothing of it was kept, or what was stored is known by its token and not stored again.
 
-use super::bounce::{Action, Failure};
+use super::bounce::Failure;
 use super::deliver::{Copy, Letter, Placed, key};
 use super::disposition::{Before, Examination};
 use super::incoming::Incoming;
@@ -90,17 +90,20 @@ impl Inner {
             self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &Event::Refused(&text));
             Refusal::NotStored
         };
-        let (source, file) = incoming.finish().map_err(failed)?;
-        let begin = source.head().map_err(failed)?;
-        if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
-            return Err(Refusal::Hops);
-        }
         let name = ItemName::new(id, Kind::Mail);
-        let data = self.store.path(Role::Data, &name).full();
-        let received = Event::Received { data: &data, bytes: source.len() };
-        self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
-
-        let begun = tokio::task::block_in_place(|| self.begin(config, &arrival, &source));
+        let (source, file, begun) = tokio::task::block_in_place(|| {
+            let size = incoming.size();
+            let (source, file) = incoming.finish().map_err(failed)?;
+            let begin = source.head().map_err(failed)?;
+            if hops(&begin[..header::end(&begin).unwrap_or(begin.len())]) > HOPS_MAX {
+                return Err(Refusal::Hops);
+            }
+            let data = self.store.path(Role::Data, &name).full();
+            let received = Event::Received { data: &data, bytes: source.len() };
+            self.log(config, Tag::Smtpd, id, Some(arrival.origin.client), &received);
+            let begun = self.begin(config, &arrival, &source, size);
+            Ok((source, file, begun))
+        })?;
         let Begun { copies, mut waiting, refused, discarded } = begun;
         if let Some(first) = refused.first() {
             let nobody = copies.is_empty() && waiting.is_empty() && !discarded;
@@ -118,7 +121,6 @@ impl Inner {
         }
         let mut left = self.finish_copies(config, id, &arrival.origin.sender, source.len(), copies).await;
         arrival.pass_wishes_on(&mut left);
-        self.tell_delivered(config, &arrival, &source, &left, &refused);
         let undelivered = left.len();
         waiting.extend(left);
         if !waiting.is_empty() {
@@ -134,16 +136,32 @@ impl Inner {
         Ok(())
     }
 
-    /// Hands the copies for mailboxes to the hub, and tells who has to wait.
-    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source) -> Begun {
+    /// Hands the copies for mailboxes to the hub, and tells who has to wait. The limits are for the `size` that the client sent.
+    fn begin(&self, config: &Config, arrival: &Arrival, source: &Source, size: u64) -> Begun {
         let (mut begun, mut seen) = (Begun::default(), HashSet::new());
         let message = Examination::new(source);
         for recipient in &arrival.recipients {
             for lost in &recipient.routed.lost {
                 self.log(config, Tag::Smtp, arrival.origin.id, None, &Event::Refused(lost));
             }
-            if source.len() > self.size_max_of(config, &recipient.address) {
+            if size > self.size_max_of(config, &recipient.address) {
                 begun.refuse(recipient, Refusal::TooLarge, Failure::too_large(&recipient.address));
+                continue;
+            }
+            begun.discarded |= recipient.routed.discarded;
+            if let Some(refused) = self.refused_by_list(config, arrival, recipient, source) {
+                match (refused, arrival.recipients.len()) {
+                    (ListRefused::Killed, 2..) => begun.discarded = true,
+                    _ => {
+                        let failure = Failure::post(&recipient.address, refused);
+                        begun.refuse(recipient, Refusal::Post(refused), failure);
+                    }
+                }
+                continue;
+            }
+            // The queue writes the report, as often as it takes to get it stored.
+            if recipient.dsn.tells_success() {
+                begun.waiting.push(recipient.as_it_is());
                 continue;
             }
             let letter = Letter {
@@ -168,17 +186,6 @@ impl Inner {
                         }
                     }
                 }
-            }
-            begun.discarded |= recipient.routed.discarded;
-            if let Some(refused) = self.refused_by_list(config, arrival, recipient, source) {
-                match (refused, arrival.recipients.len()) {
-                    (ListRefused::Killed, 2..) => begun.discarded = true,
-                    _ => {
-                        let failure = Failure::post(&recipient.address, refused);
-                        begun.refuse(recipient, Refusal::Post(refused), failure);
-                    }
-                }
-                continue;
             }
             let lists: Vec<String> = recipient.routed.lists.iter().map(ListTarget::address).collect();
             let Routed { remote, waiting, .. } = &recipient.routed;
@@ -222,36 +229,6 @@ impl Inner {
         match domain.map_or(0, |domain| domain.max_message_size) {
             0 => MESSAGE_MAX,
             max => max.min(MESSAGE_MAX),
-        }
-    }
-
-    /// Tells a sender who wants to know which recipients have the message in their mailboxes. It is delivered by then, so whatever fails here is only
-    /// logged: the client must not send it again.
-    fn tell_delivered(
-        &self,
-        config: &Config,
-        arrival: &Arrival,
-        source: &Source,
-        left: &[Waiting],
-        refused: &[Refused],
-    ) {
-        let pending =
-            |address: &String| left.iter().any(|waiting| waiting.original.as_ref() == Some(address));
-        let failed = |address: &String| refused.iter().any(|refused| refused.failure.recipient == *address);
-        let stored = |one: &&Recipient| {
-            let here = !one.routed.mailboxes.is_empty() || one.routed.discarded;
-            one.dsn.tells_success() && here && !pending(&one.address) && !failed(&one.address)
-        };
-        let delivered: Vec<(String, Dsn)> =
-            arrival.recipients.iter().filter(stored).map(|r| (r.address.clone(), r.dsn.clone())).collect();
-        if delivered.is_empty() {
-            return;
-        }
-        let case = arrival.case(source);
-        let told =
-            tokio::task::block_in_place(|| self.tell_sender(config, &case, Action::Delivered, &delivered));
-        if let Err(error) = told {
-            tracing::warn!(%error, "a sender who asked could not be told that a message was delivered");
         }
     }
 

@@ -361,10 +361,21 @@ fn statuses(entries: &[Entry], utf8: bool) -> String {
         let reply = entry.said.reply.iter().take(REPLY_LINES_MAX);
         let lines: Vec<String> = reply.map(|line| clean(line, utf8)).collect();
         if !lines.is_empty() {
-            text.push_str(&format!("Diagnostic-Code: smtp; {}\r\n", lines.join("\r\n  ")));
+            // What we decided ourselves, or saw of a connection, no server said (RFC 3464 section 2.3.6).
+            let replied = entry.said.stage.is_some() && lines.first().is_some_and(|line| is_reply(line));
+            let kind = if replied { "smtp" } else { "x-imaild" };
+            text.push_str(&format!("Diagnostic-Code: {kind}; {}\r\n", lines.join("\r\n  ")));
         }
     }
     text
+}
+
+/// Does a line begin as replies do?
+fn is_reply(line: &str) -> bool {
+    let (code, rest) = line.split_at_checked(3).unwrap_or(("", line));
+    code.bytes().all(|byte| byte.is_ascii_digit())
+        && code.len() == 3
+        && !rest.starts_with(|c: char| !" -".contains(c))
 }
 
 /// Text from elsewhere as part of a line: printable ASCII, unless the mail says UTF-8 of itself, and no longer than [`LINE_MAX`] bytes.

@@ -7,6 +7,7 @@
 
 use super::{Inner, Transport, remote};
 use crate::config::Config;
+use layout::name::domain_key;
 use layout::spool::id::Role;
 use layout::spool::qfile::{ENVELOPE_MAX, Envelope};
 use layout::spool::store::{Item, State};
@@ -51,17 +52,15 @@ pub enum Asked {
 impl Transport {
     /// Tries the mail for a domain now; `@domain` is the domain and those below it. Blocks.
     pub fn ask_for(&self, config: &Config, node: &str) -> io::Result<Asked> {
-        let node = node.to_ascii_lowercase();
-        let wanted = |domain: &String| match node.strip_prefix('@') {
-            Some(parent) => domain == parent || domain.strip_suffix(parent).is_some_and(|d| d.ends_with('.')),
-            None => *domain == node,
-        };
+        let name = domain_key(node.strip_prefix('@').unwrap_or(node));
+        let is_below = |domain: &String| domain.strip_suffix(&*name).is_some_and(|rest| rest.ends_with('.'));
+        let wanted = |domain: &String| *domain == name || (node.starts_with('@') && is_below(domain));
         let mut domains = self.gateway_for(config);
         domains.retain(wanted);
         if domains.is_empty() {
             return Ok(Asked::NotServed);
         }
-        if !self.inner.requests.begin(&node, Instant::now()) {
+        if !self.inner.requests.begin(&node.to_lowercase(), Instant::now()) {
             return Ok(Asked::UnderWay);
         }
         self.inner.try_now(config, &domains)
@@ -78,7 +77,7 @@ impl Inner {
             let bytes = config.root().disk().read(&file, ENVELOPE_MAX).unwrap_or_default();
             Envelope::parse(&bytes).recipients().iter().any(|recipient| {
                 let domain = remote::domain_of(&recipient.address);
-                domains.iter().any(|wanted| wanted.eq_ignore_ascii_case(domain))
+                domains.contains(&domain_key(domain).into_owned())
             })
         };
         let mut count = 0;

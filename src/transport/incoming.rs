@@ -63,6 +63,11 @@ impl Incoming {
         Ok(())
     }
 
+    /// How many bytes came: without the lines that we add.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Is it larger than it may be?
     pub fn is_too_large(&self) -> bool {
         self.size > self.size_max

@@ -59,6 +59,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+/// For so many at most one recipient stands while its message comes in.
+const TARGETS_KEPT_MAX: usize = 100;
+
 /// Routing and delivery.
 pub struct Transport {
     inner: Arc<Inner>,
@@ -82,6 +85,8 @@ struct Inner {
     policies: Policies,
     /// When domains were asked for.
     requests: etrn::Requests,
+    /// What came of items that could not be written down.
+    unsettled: queue::Unsettled,
     remote: Remote,
     /// How long the program of an alias may run.
     program_time_max: Duration,
@@ -180,6 +185,7 @@ impl Transport {
             list_changes: Changes::default(),
             policies: Policies::default(),
             requests: etrn::Requests::default(),
+            unsettled: queue::Unsettled::default(),
             remote,
             program_time_max,
             new_items: ArcSwapOption::empty(),
@@ -272,6 +278,23 @@ impl Recipient {
     pub fn elsewhere(address: &str) -> Recipient {
         let routed = Routed { remote: vec![address.to_owned()], ..Routed::default() };
         Recipient { address: address.to_owned(), routed, dsn: Dsn::default() }
+    }
+
+    /// As it is kept until the message is there: one that stands for very many is routed again by the queue, so that clients who name it again and again
+    /// do not fill the memory.
+    pub fn compact(self) -> Recipient {
+        let mut routed = self.routed;
+        routed.lost.truncate(TARGETS_KEPT_MAX);
+        if routed.count() > TARGETS_KEPT_MAX {
+            let waiting = vec![self.address.clone()];
+            routed = Routed { waiting, lost: routed.lost, ..Routed::default() };
+        }
+        Recipient { routed, ..self }
+    }
+
+    /// For the queue, which routes it again.
+    fn as_it_is(&self) -> Waiting {
+        Waiting { dsn: self.dsn.clone(), ..Waiting::new(&self.address) }
     }
 }
 

@@ -130,7 +130,7 @@ pub async fn run(
     };
     if !matches!(ended, Ended::Delivered) {
         // The next try writes it anew. One that the program removed is fine.
-        let _ = config.root().disk().unlink(&copy);
+        let _ = tokio::task::block_in_place(|| config.root().disk().unlink(&copy));
     }
     ended
 }

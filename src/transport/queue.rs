@@ -19,8 +19,13 @@
 //! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 
 mod attempt;
+mod here;
 mod lists;
+mod onward;
+mod settle;
 mod tell;
+
+pub(in crate::transport) use settle::Unsettled;
 
 use super::Inner;
 use attempt::Rest;

@@ -20,6 +20,7 @@ use layout::registry::alias::{Alias, classify};
 use layout::registry::model::{AliasEntry, Domain, User};
 use layout::root::UserDir;
 use layout::user::forward::Forward;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -121,6 +122,13 @@ pub struct Routed {
     pub discarded: bool,
 }
 
+impl Routed {
+    /// For how many the address stands.
+    pub(super) fn count(&self) -> usize {
+        self.mailboxes.len() + self.remote.len() + self.lists.len() + self.waiting.len()
+    }
+}
+
 /// Why an address cannot be delivered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unroutable {
@@ -175,6 +183,21 @@ pub fn elsewhere<'a>(config: &Config, address: &'a str) -> Option<&'a str> {
     config.local_domain(domain).is_none().then_some(domain)
 }
 
+/// A local part without quotes around it, which change nothing in what it means (RFC 5321 §4.1.2).
+fn unquoted(local: &str) -> Cow<'_, str> {
+    let Some(inner) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Cow::Borrowed(local);
+    };
+    let (mut text, mut escaped) = (String::with_capacity(inner.len()), false);
+    for c in inner.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            text.push(c);
+        }
+    }
+    Cow::Owned(text)
+}
+
 struct Walk<'a> {
     config: &'a Config,
     may_create: bool,
@@ -197,6 +220,7 @@ impl<'a> Walk<'a> {
                 None => return Err(Unroutable::Syntax),
             },
         };
+        let local = &*unquoted(local);
         if local.is_empty() {
             return Err(Unroutable::Syntax);
         }
@@ -363,8 +387,7 @@ impl<'a> Walk<'a> {
     }
 
     fn count(&self) -> usize {
-        let Routed { mailboxes, remote, lists, waiting, .. } = &self.routed;
-        mailboxes.len() + remote.len() + lists.len() + waiting.len()
+        self.routed.count()
     }
 
     /// `user-mailbox@domain`.
@@ -520,6 +543,12 @@ nobody=bob
         for (address, expected) in [
             ("mike@mail.example.jp", MIKE.to_owned()),
             ("MIKE@EXAMPLE.JP", MIKE.to_owned()),
+            ("\"mike\"@example.jp", MIKE.to_owned()),
+            ("\"m\\ike\"@example.jp", MIKE.to_owned()),
+            ("\"mike\"@ｅｘａｍｐｌｅ。jp", MIKE.to_owned()),
+            ("mike@[192.0.2.10]", MIKE.to_owned()),
+            ("mike@[192.0.2.11]", "NotLocal(\"[192.0.2.11]\")".to_owned()),
+            ("\"../../etc/passwd\"@example.jp", "UnknownUser".to_owned()),
             ("postmaster", format!("root@mail.example.jp/INBOX {ANN}")),
             ("postmaster@mail.example.jp", format!("root@mail.example.jp/INBOX {ANN}")),
             ("sales@example.jp", format!("{MIKE} {ANN} x@example.net")),

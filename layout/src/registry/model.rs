@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use super::doc::Doc;
 use super::value::Written;
 use super::{fold, same_name};
+use crate::name::domain_key;
 use crate::password::{self, Secret, Stored};
 use crate::root::{PathMap, Root};
 use crate::text::CodePage;
@@ -508,9 +509,9 @@ impl Registry {
         PathMap::new(root, top_dir, self.paths.iter().map(|(old, target)| (old.as_str(), target.as_str())))
     }
 
-    /// The domain of this name, official or other, in any case.
+    /// The domain of this name, official or other, as [`domain_key`] compares names.
     pub fn domain_by_name(&self, name: &str) -> Option<&Domain> {
-        self.domains.get(*self.names.get(&*fold(name.strip_suffix('.').unwrap_or(name)))?)
+        self.domains.get(*self.names.get(&*domain_key(name))?)
     }
 
     /// The domain that has this address of the server.
@@ -629,8 +630,12 @@ impl Builder {
         for (at, domain) in self.domains.iter_mut().enumerate() {
             join(domain, &mappings, self.own_aliases.get(&at), &mut notes);
         }
-        let mut registry =
-            Registry { mappings, domains: self.domains, names: self.by_name, ..Registry::default() };
+        // A name may stand there in two spellings, as people read it and in A-labels: then the first one counts.
+        let mut names = HashMap::with_capacity(self.by_name.len());
+        for (at, domain) in self.domains.iter().enumerate() {
+            names.entry(domain_key(&domain.name).into_owned()).or_insert(at);
+        }
+        let mut registry = Registry { mappings, domains: self.domains, names, ..Registry::default() };
         registry.index_aliases(&mut notes);
         registry.notes = notes;
         registry
@@ -644,7 +649,7 @@ impl Registry {
         let mut taken: HashMap<String, usize> = HashMap::new();
         for (at, domain) in self.domains.iter().enumerate() {
             for alias in &domain.aliases_of_domain {
-                let key = fold(alias).into_owned();
+                let key = domain_key(alias).into_owned();
                 match taken.get(&key).and_then(|other| self.domains.get(*other)) {
                     Some(other) if !same_name(&other.name, &domain.name) => notes.push(format!(
                         "{alias} is an alias of the domains {} and {}: the first one gets its mail",
@@ -1041,7 +1046,9 @@ Address=$virtual009
         assert!(!format!("{mike:?}").contains("DFD8"));
         assert_eq!((primary.max_size_of(mike), primary.max_msgs_of(mike)), (10_485_760, 5));
         assert_eq!(primary.alias("SALES").map(|alias| alias.value.as_str()), Some("mike, ann@example.net"));
-        for name in ["mail.EXAMPLE.com", "example.com.", "www.example.com", "old.example"] {
+        for name in
+            ["mail.EXAMPLE.com", "example.com.", "www.example.com", "old.example", "ｅｘａｍｐｌｅ.com"]
+        {
             assert_eq!(registry.domain_by_name(name).unwrap().name, "mail.example.com", "{name}");
         }
         assert_eq!(registry.domain_by_name("none.example").map(|domain| &domain.name), None);

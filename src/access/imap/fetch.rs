@@ -1,10 +1,12 @@
 //! FETCH (RFC 3501 §6.4.5, §7.4.2).
 //!
 //! Flags, UID, size and date come from the records alone; the envelope from the header; only the rest reads whole messages.
-//! The answer is made and sent in steps of about [`STEP`]; a large message that is asked for as it is goes out in pieces.
+//! The answer is made and sent in steps of about [`STEP`]; texts that do not fit into one go from the file to the client in pieces, so that a
+//! client that does not read keeps no message in memory.
 //!
 //! # Failure
 //! Messages that are gone are passed over; by number that is `NO [EXPUNGEISSUED]` (RFC 2180 §4.1), by UID nothing.
+//! What is larger than [`ANSWER_MAX`] and no text of the message as it stands is `NO [LIMIT]`.
 
 use super::command::{FetchItem, Numbering};
 use super::outcome::{Failed, Outcome, done};
@@ -22,6 +24,7 @@ use crate::message::structure::Structure;
 use crate::message::{date, envelope};
 use crate::session::connection::{Blocking, Connection};
 use chrono::TimeZone as _;
+use layout::disk::Handle;
 use layout::index::uids::Uids;
 use layout::lock::PATIENCE;
 use layout::mailbox::{Content, FlagChange, MailboxError};
@@ -34,6 +37,10 @@ use tokio::task::block_in_place;
 
 /// How much of the answer is made before it is sent.
 const STEP: usize = 256 << 10;
+/// Texts of at least so many bytes go out in pieces if they do not fit into a step.
+const CUT_MIN: usize = 4 << 10;
+/// The most that is kept in memory of the answer for one message: decoded parts, many fields of large headers, wide structures.
+const ANSWER_MAX: usize = 16 << 20;
 
 /// What a FETCH asks for.
 struct Plan {
@@ -116,16 +123,25 @@ struct Step {
     done: usize,
     /// One was gone.
     gone: bool,
-    /// The rest of the last one.
+    /// The answer for the last one, if it goes out in pieces.
     large: Option<Box<Large>>,
 }
 
-/// What is still to be sent of a large message.
+/// An answer that is not in memory as a whole.
 struct Large {
-    content: Content,
-    left: u64,
-    /// The answer behind it.
-    end: Vec<u8>,
+    file: Arc<dyn Handle>,
+    record: Record,
+    answer: Vec<u8>,
+    cuts: Vec<Cut>,
+}
+
+/// A text that is left out of an answer.
+struct Cut {
+    /// Where in the answer.
+    at: usize,
+    /// Where it is in the message.
+    from: u64,
+    length: u64,
 }
 
 impl Session {
@@ -277,12 +293,12 @@ enum Written {
     Told {
         /// Something of it could not be decoded.
         unknown_encoding: bool,
-        /// What is still to be sent of it.
+        /// The answer, if it goes out in pieces.
         large: Option<Box<Large>>,
     },
 }
 
-/// Writes one answer into `answer`, of a large message only its begin.
+/// Writes one answer into `answer`, unless it goes out in pieces.
 fn write_message(
     view: &View,
     plan: &Plan,
@@ -290,7 +306,8 @@ fn write_message(
     message: &Message,
     answer: &mut Vec<u8>,
 ) -> Result<Written, Failed> {
-    let mut writer = Writer { view, message, answer, first: true, unknown_encoding: false };
+    let cuts = Vec::new();
+    let mut writer = Writer { view, message, answer, first: true, unknown_encoding: false, cuts };
     if plan.part == Part::Record {
         writer.begin();
         plan.items.iter().for_each(|item| writer.record_item(item));
@@ -302,19 +319,23 @@ fn write_message(
         && record.content_len() >= LARGE
         && let Some(piece) = plan.only_piece()
         && let Some(file) = &slice.file
-        && let Ok(content) = Content::open(file.clone(), record, Reader::Imap, None)
+        && Content::open(file.clone(), record, Reader::Imap, None).is_ok()
     {
-        let large = Some(Box::new(writer.large(plan, content, piece)?));
-        return Ok(Written::Told { unknown_encoding: false, large });
+        writer.only(plan, piece)?;
+        return Ok(writer.told(file.clone(), *record));
     }
     let Some(read) = slice.read(&view.open, record, plan.part)? else { return Ok(Written::Gone) };
     let structure = plan.items.iter().any(needs_structure).then(|| Structure::parse(&read.bytes));
     writer.begin();
     for item in &plan.items {
         writer.item(item, &read.bytes, structure.as_ref());
+        if writer.answer.len() > ANSWER_MAX {
+            let text = "this is too much at once; ask for less, or for BODY in place of BINARY";
+            return Err(Failed::No("LIMIT", text.to_owned()));
+        }
     }
     writer.end(plan);
-    Ok(Written::Told { unknown_encoding: writer.unknown_encoding, large: None })
+    Ok(writer.told(read.file, read.record))
 }
 
 fn needs_structure(item: &FetchItem) -> bool {
@@ -333,9 +354,18 @@ struct Writer<'a> {
     answer: &'a mut Vec<u8>,
     first: bool,
     unknown_encoding: bool,
+    cuts: Vec<Cut>,
 }
 
 impl Writer<'_> {
+    /// The answer is complete.
+    fn told(self, file: Arc<dyn Handle>, record: Record) -> Written {
+        let Writer { answer, unknown_encoding, cuts, .. } = self;
+        let large = (!cuts.is_empty())
+            .then(|| Box::new(Large { file, record, answer: std::mem::take(answer), cuts }));
+        Written::Told { unknown_encoding, large }
+    }
+
     fn begin(&mut self) {
         self.answer.extend_from_slice(b"* ");
         reply::number(self.answer, u64::from(self.message.number));
@@ -488,7 +518,23 @@ impl Writer<'_> {
         self.answer.extend_from_slice(name);
         self.answer.push(b' ');
         let found = extract(bytes, &Section::of_message(text));
-        reply::literal(self.answer, &found.unwrap_or_default());
+        self.literal(bytes, &found.unwrap_or_default());
+    }
+
+    /// Writes a text, or only its length if it is part of `message` and is to be read again when it is sent.
+    fn literal(&mut self, message: &[u8], text: &[u8]) {
+        let cut = text.len() >= CUT_MIN && self.answer.len() + text.len() > STEP;
+        match offset_in(message, text).filter(|_| cut) {
+            Some(from) => self.cut(from, text.len() as u64),
+            None => reply::literal(self.answer, text),
+        }
+    }
+
+    fn cut(&mut self, from: u64, length: u64) {
+        self.answer.push(b'{');
+        reply::number(self.answer, length);
+        self.answer.extend_from_slice(b"}\r\n");
+        self.cuts.push(Cut { at: self.answer.len(), from, length });
     }
 
     fn section(
@@ -506,10 +552,8 @@ impl Writer<'_> {
         };
         match (found, piece) {
             (None, _) => self.answer.extend_from_slice(b"NIL"),
-            (Some(text), None) => reply::literal(self.answer, &text),
-            (Some(text), Some((offset, count))) => {
-                reply::literal(self.answer, partial(&text, offset, count));
-            }
+            (Some(text), None) => self.literal(bytes, &text),
+            (Some(text), Some((offset, count))) => self.literal(bytes, partial(&text, offset, count)),
         }
     }
 
@@ -520,21 +564,13 @@ impl Writer<'_> {
         self.origin(piece);
     }
 
-    /// The answer for a large message up to its text, and what follows.
-    fn large(
-        mut self,
-        plan: &Plan,
-        mut content: Content,
-        piece: Option<(u32, u32)>,
-    ) -> Result<Large, Failed> {
+    /// The answer where only one item, the message or a piece of it, needs more than the record.
+    fn only(&mut self, plan: &Plan, piece: Option<(u32, u32)>) -> Result<(), Failed> {
         let size = self.message.record.imap_size();
         let (offset, count) = match piece {
             Some((offset, count)) => (u64::from(offset).min(size), u64::from(count)),
             None => (0, u64::MAX),
         };
-        let left = count.min(size - offset);
-        content.skip(offset)?;
-        let mut end = None;
         self.begin();
         for item in &plan.items {
             match item {
@@ -551,32 +587,47 @@ impl Writer<'_> {
                     continue;
                 }
             }
-            write!(self.answer, "{{{left}}}\r\n")?;
-            end = Some(self.answer.len());
+            self.cut(offset, count.min(size - offset));
         }
         self.end(plan);
-        let end = end.map(|end| self.answer.split_off(end)).unwrap_or_default();
-        Ok(Large { content, left, end })
+        Ok(())
     }
 }
 
-/// Sends the rest of a large message. If it cannot be read to the end the connection is lost: the client was promised that many
+/// Where in `whole` a part of it begins; `None` if it is none.
+fn offset_in(whole: &[u8], part: &[u8]) -> Option<u64> {
+    let at = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    (at + part.len() <= whole.len()).then_some(at as u64)
+}
+
+/// Sends an answer with what was left out of it. If that cannot be read any more the connection is lost: the client was promised that many
 /// bytes.
 async fn send_large(connection: &mut Connection, large: Large) -> Result<(), Failed> {
-    let Large { mut content, mut left, end } = large;
-    while left > 0 {
-        let piece = block_in_place(|| content.next_piece());
-        let Ok(Some(mut piece)) = piece else {
-            return Err(Failed::Bye("the mailbox was changed by another program"));
-        };
-        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        left -= piece.len() as u64;
-        // As in a literal that is made in memory: no byte is NUL (RFC 3501 §4.3.1).
-        piece.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = reply::NUL_SUBSTITUTE);
-        connection.answer(&piece);
-        connection.flush().await?;
+    const LOST: Failed = Failed::Bye("the mailbox was changed by another program");
+    let Large { file, record, answer, cuts } = large;
+    let mut sent = 0;
+    for Cut { at, from, length } in cuts {
+        connection.answer(answer.get(sent..at).unwrap_or_default());
+        sent = at;
+        let mut content = block_in_place(|| {
+            let mut content = Content::open(file.clone(), &record, Reader::Imap, None)?;
+            content.skip(from)?;
+            Ok::<_, MailboxError>(content)
+        })
+        .map_err(|_| LOST)?;
+        let mut left = length;
+        while left > 0 {
+            let Ok(Some(mut piece)) = block_in_place(|| content.next_piece()) else { return Err(LOST) };
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= piece.len() as u64;
+            // As in a literal that is made in memory: no byte is NUL (RFC 3501 §4.3.1).
+            piece.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = reply::NUL_SUBSTITUTE);
+            connection.answer(&piece);
+            connection.flush_if_large().await?;
+        }
     }
-    connection.answer(end);
+    connection.answer(answer.get(sent..).unwrap_or_default());
+    connection.flush_if_large().await?;
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// Messages of at least so many bytes are large.
 pub const LARGE: u64 = 1 << 20;
 /// How many bytes of large messages are in memory at once. One that is larger is there alone.
-pub const ROOM: u64 = 256 << 20;
+pub const ROOM: u64 = 64 << 20;
 
 /// Messages are looked up in slices of so many, so that others get at the mailbox in between.
 pub const SLICE: usize = 256;
@@ -43,6 +43,8 @@ pub struct Bytes {
     pub record: Record,
     /// What the client sees.
     pub bytes: Vec<u8>,
+    /// The file that the record belongs to.
+    pub file: Arc<dyn Handle>,
     /// Kept as long as the bytes; only large messages need it.
     pub room: Option<Room>,
 }
@@ -66,7 +68,7 @@ impl Slice {
 
     /// Reads a message, or as much of it as `part` says. Blocks until there is room for it: no other large message may be held meanwhile.
     pub fn read(&self, open: &Open, record: &Record, part: Part) -> Result<Option<Bytes>, Failed> {
-        match self.file.as_ref().map(|file| read(&**file, record, part)) {
+        match self.file.as_ref().map(|file| read(file, record, part)) {
             Some(Ok(bytes)) => return Ok(Some(bytes)),
             None | Some(Err(MailboxError::Changed)) => {}
             Some(Err(error)) => return Err(error.into()),
@@ -78,7 +80,7 @@ impl Slice {
             Ok::<_, MailboxError>(record.zip(mailbox.reader().ok()))
         })?;
         let Some((record, file)) = again else { return Ok(None) };
-        match read(&*file, &record, part) {
+        match read(&file, &record, part) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(MailboxError::Changed) => Ok(None),
             Err(error) => Err(error.into()),
@@ -86,15 +88,15 @@ impl Slice {
     }
 }
 
-fn read(file: &dyn Handle, record: &Record, part: Part) -> Result<Bytes, MailboxError> {
+fn read(file: &Arc<dyn Handle>, record: &Record, part: Part) -> Result<Bytes, MailboxError> {
     let length = record.content_len();
     let room = (part == Part::Whole && length >= LARGE).then(|| Room::take(length));
     let bytes = match part {
         Part::Record => Vec::new(),
-        Part::Header => serve(record, read_header(file, record)?, Reader::Imap),
-        Part::Whole => serve(record, read_content(file, record)?, Reader::Imap),
+        Part::Header => serve(record, read_header(&**file, record)?, Reader::Imap),
+        Part::Whole => serve(record, read_content(&**file, record)?, Reader::Imap),
     };
-    Ok(Bytes { record: *record, bytes, room })
+    Ok(Bytes { record: *record, bytes, file: file.clone(), room })
 }
 
 /// What is left of [`ROOM`].

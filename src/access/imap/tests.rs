@@ -6,7 +6,8 @@ mod japanese;
 mod public;
 
 use crate::session::Server;
-use crate::session::testing::{PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
+use crate::session::connection::Connection;
+use crate::session::testing::{ELSEWHERE, PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -271,6 +272,26 @@ async fn plain_logins_can_be_refused() {
         Client { stream: BufReader::new(TcpStream::connect(site.address).await.unwrap()), tag: 0 };
     assert_eq!(client.line().await, "* OK Welcome to us\r\n");
     assert!(client.ok("CAPABILITY").await.contains("AUTH=PLAIN"));
+
+    // From elsewhere only behind TLS.
+    let from_elsewhere = |server, mut connection: Connection| {
+        connection.set_peer(ELSEWHERE.parse().unwrap());
+        super::session(server, connection)
+    };
+    let address = listen(&site.server, from_elsewhere).await;
+    let mut client = Client { stream: BufReader::new(TcpStream::connect(address).await.unwrap()), tag: 0 };
+    client.line().await;
+    let capability = client.ok("CAPABILITY").await;
+    assert!(
+        capability.contains(" STARTTLS LOGINDISABLED\r\n") && !capability.contains("AUTH="),
+        "{capability}"
+    );
+    assert!(
+        capability.contains(" APPENDLIMIT=1073741824 ") && capability.contains(" LITERAL+ SASL-IR "),
+        "{capability}"
+    );
+    client.fails(&format!("LOGIN mike {PASSWORD}"), "NO [PRIVACYREQUIRED]").await;
+    client.fails("AUTHENTICATE PLAIN AG1pa2UAc2VjcmV0", "NO [PRIVACYREQUIRED]").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,8 @@ pub enum Command {
     Capa,
     /// Begin TLS (RFC 2595 §4).
     Stls,
+    /// The client reads UTF-8 (RFC 6856 §2.1).
+    Utf8,
     /// The end.
     Quit,
     /// What is for clients that are logged in.
@@ -113,6 +115,7 @@ impl Command {
             b"NOOP" => none(Command::Mail(Mail::Noop)),
             b"CAPA" => none(Command::Capa),
             b"STLS" => none(Command::Stls),
+            b"UTF8" => none(Command::Utf8),
             b"QUIT" => none(Command::Quit),
             _ => Err(CommandError::Unknown),
         }

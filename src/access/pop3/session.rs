@@ -123,6 +123,9 @@ struct Session {
     failed_logins: u32,
     junk: u32,
     login_until: Instant,
+    /// The client said that it reads UTF-8. Messages are the same without: their headers stay as they came, as IMail leaves them, and
+    /// there is nothing that could be told instead (RFC 6856 §2.1 lets servers choose).
+    utf8: bool,
 }
 
 /// Serves one client.
@@ -135,9 +138,9 @@ pub(super) async fn session_within(server: Arc<Server>, connection: Connection, 
     let (stopping, id) = (connection.stopping(), server.connection_id());
     let state = State::Authorization(None);
     let login_until = Instant::now() + login_within;
-    let (apop, failed_logins, junk) = (None, 0, 0);
+    let (apop, failed_logins, junk, utf8) = (None, 0, 0, false);
     let mut session =
-        Session { server, connection, stopping, id, state, apop, failed_logins, junk, login_until };
+        Session { server, connection, stopping, id, state, apop, failed_logins, junk, login_until, utf8 };
     session.log_tls();
     session.log_reply();
     session.greet();
@@ -186,7 +189,12 @@ impl Session {
             Command::Capa => self.capa(),
             Command::Mail(command) => self.mail(command).await?,
             _ if authorized => self.connection.answer("-ERR you are logged in already\r\n"),
+            Command::Stls if self.utf8 => self.connection.answer("-ERR STLS comes before UTF8\r\n"),
             Command::Stls => self.start_tls().await?,
+            Command::Utf8 => {
+                self.utf8 = true;
+                self.connection.answer("+OK messages are sent as they are\r\n");
+            }
             _ if !self.may_log_in() => self.connection.answer(
                 "-ERR from this address a login needs TLS (STARTTLS), which this connection does not have\r\n",
             ),
@@ -254,7 +262,7 @@ impl Session {
         };
         let tls = if self.connection.is_secure() { "" } else { "STLS\r\n" };
         self.connection.answer(format!(
-            "+OK\r\nTOP\r\nUIDL\r\n{tls}{logins}PIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
+            "+OK\r\nTOP\r\nUIDL\r\n{tls}{logins}PIPELINING\r\nUTF8\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nIMPLEMENTATION imaild\r\n.\r\n"
         ));
     }
 

@@ -1,7 +1,8 @@
 //! Sessions on real sockets.
 
 use crate::session::Server;
-use crate::session::testing::{PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
+use crate::session::connection::Connection;
+use crate::session::testing::{ELSEWHERE, PASSWORD, for_tests, listen, listen_until, user_dir, write_tree};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use layout::lock;
@@ -147,6 +148,8 @@ async fn all_commands() {
     );
     assert_eq!(c.text("TOP 1 99999999999").await, ONE);
     c.ok("NOOP").await;
+    c.err("UTF8").await;
+    assert!(c.text("CAPA").await.contains("\r\nUTF8\r\n"));
     assert!(c.text("CAPA").await.contains("SASL PLAIN LOGIN CRAM-MD5\r\n"));
     assert_eq!(c.ok("DELE 1").await, "+OK message 1 deleted");
     for gone in ["DELE 1", "RETR 1", "TOP 1 0", "LIST 1", "UIDL 1"] {
@@ -308,6 +311,9 @@ async fn sasl() {
     assert_eq!(c.ask("auth plain").await, "+ ");
     c.ok(&right).await;
     let mut c = f.client().await;
+    c.err("UTF8 please").await;
+    c.ok("UTF8").await;
+    c.err("STLS").await;
     assert_eq!(c.ask("AUTH LOGIN").await, "+ VXNlcm5hbWU6");
     assert_eq!(c.ask(&STANDARD.encode("mike")).await, "+ UGFzc3dvcmQ6");
     c.ok(&STANDARD.encode(PASSWORD)).await;
@@ -388,6 +394,29 @@ async fn ends() {
     assert!(c.line().await.starts_with("-ERR [SYS/TEMP]"));
     c.closed().await;
     assert_eq!(std::fs::read(f.file("main")).unwrap(), MAIL.as_bytes());
+}
+
+/// Passwords from elsewhere come behind TLS only, and nothing else is offered.
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_logins_can_be_refused() {
+    let f = Fixture::new("", MAIL).await;
+    let from_elsewhere = |server, mut connection: Connection| {
+        connection.set_peer(ELSEWHERE.parse().unwrap());
+        super::session(server, connection)
+    };
+    let address = listen(&f.server, from_elsewhere).await;
+    let f = Fixture { address, ..f };
+    let mut c = f.client().await;
+    let capa = c.text("CAPA").await;
+    assert!(capa.contains("STLS\r\n") && !capa.contains("USER") && !capa.contains("SASL"), "{capa}");
+    for login in [
+        "USER mike",
+        "PASS secret",
+        "AUTH PLAIN AG1pa2UAc2VjcmV0",
+        "APOP mike c4c9334bac560ecc979e58001b3e22fb",
+    ] {
+        assert!(c.err(login).await.contains("needs TLS"), "{login}");
+    }
 }
 
 /// Who does not log in in time is sent away, however busy; who did has more time.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 /// How long something may take that is awaited.
 const LIMIT: Duration = Duration::from_secs(30);
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !holds() {
         assert!(began.elapsed() < LIMIT, "waited in vain for {what}");
@@ -30,14 +30,14 @@ fn envelopes(server: &Server) -> Vec<String> {
     queued.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
 }
 
-async fn hello(services: &str) -> (tempfile::TempDir, Arc<Server>, Client<TcpStream>) {
+pub(super) async fn hello(services: &str) -> (tempfile::TempDir, Arc<Server>, Client<TcpStream>) {
     let (dir, server, address) = start(services).await;
     let mut client = connect(address).await;
     client.ask("EHLO client.example").await;
     (dir, server, client)
 }
 
-async fn expect(client: &mut Client<TcpStream>, dialogue: &[(&str, &str)]) {
+pub(super) async fn expect(client: &mut Client<TcpStream>, dialogue: &[(&str, &str)]) {
     for (line, expected) in dialogue {
         let answer = client.ask(line).await;
         assert!(answer.starts_with(expected), "{line}: {answer}");
@@ -239,7 +239,7 @@ async fn asking_for_a_domains_mail() {
     until("the second try", tried(2)).await;
 }
 
-fn user_log(server: &Server) -> String {
+pub(super) fn user_log(server: &Server) -> String {
     let dir = server.live.now().root().logs().full();
     let files = std::fs::read_dir(dir).into_iter().flatten();
     files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()

@@ -1,6 +1,7 @@
 //! Accepting, delivering, retrying and bouncing on the simulated disk: the machine stops, or the disk fails, at every single write. Whatever
 //! the disk then holds, a message that was acknowledged gets to everybody: into a mailbox exactly once, to another server once or, if the
-//! machine stopped between its answer and our note of it, twice; and its sender learns who did not get it.
+//! machine stopped between its answer and our note of it, twice; and its sender learns who did not get it, and who did if he asked. A disk that fails and
+//! then works again makes nothing twice.
 
 use super::attempt;
 use super::peers::{Heard, Script, peer};
@@ -14,6 +15,7 @@ use layout::mailbox::read_content;
 use layout::mbx::compose::Source;
 use layout::path::TreePath;
 use layout::root::Root;
+use layout::spool::dsn::{Dsn, Notify};
 use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::{Envelope, Fields, Recipient};
 use layout::spool::store::Body;
@@ -46,6 +48,8 @@ enum Work {
     Accept(usize),
     /// A pass over a message that waits.
     Pass,
+    /// The same, and the sender wants to know who has it.
+    PassAndTell,
 }
 
 /// How it went on.
@@ -117,12 +121,16 @@ fn full(name: &str) -> String {
 }
 
 /// Puts a message into the spool.
-fn spooled(server: &Server, recipients: &[String]) {
+fn spooled(server: &Server, recipients: &[String], notify: Option<Notify>) {
+    let recipients: Vec<Recipient> = recipients
+        .iter()
+        .map(|address| Recipient { dsn: Dsn { notify, ..Dsn::default() }, ..Recipient::new(address) })
+        .collect();
     spooled_mail(server, SENDER, recipients, &format!("{SUBJECT}\r\ntext\r\n"));
 }
 
-/// The same with this text and sender.
-pub(super) fn spooled_mail(server: &Server, sender: &str, recipients: &[String], message: &str) {
+/// The same with this text, from this sender.
+pub(super) fn spooled_mail(server: &Server, sender: &str, recipients: Vec<Recipient>, message: &str) {
     let inner = &server.transport.inner;
     let config = server.live.now();
     let name = ItemName::new(inner.ids.own().unwrap(), Origin::Mail);
@@ -131,7 +139,7 @@ pub(super) fn spooled_mail(server: &Server, sender: &str, recipients: &[String],
         host: "example.org".into(),
         auth_user: sender.into(),
         sender: sender.into(),
-        recipients: recipients.iter().map(|address| Recipient::new(address)).collect(),
+        recipients,
         ..Fields::default()
     };
     let body = Body::Copy(Source::Bytes(message.as_bytes().to_vec().into()));
@@ -216,8 +224,9 @@ impl Run<'_> {
                 let said = server.send_with(SENDER, true, &to, SUBJECT, size).await;
                 (disk, server, said == "taken")
             }
-            Work::Pass => {
-                spooled(&server, &to);
+            Work::Pass | Work::PassAndTell => {
+                let notify = matches!(self.work, Work::PassAndTell).then(|| Notify::parse("SUCCESS,FAILURE"));
+                spooled(&server, &to, notify.flatten());
                 disk.fail_at(n, failure);
                 pass(&server).await;
                 (disk, server, true)
@@ -225,8 +234,8 @@ impl Run<'_> {
         }
     }
 
-    /// Everything that waits is tried a few times; then everybody has what is his.
-    async fn check(&self, server: &Server, acknowledged: bool, clean: bool, what: &str) {
+    /// Everything that waits is tried a few times; then everybody has what is his. `once`: nothing may be there twice.
+    async fn check(&self, server: &Server, acknowledged: bool, once: bool, what: &str) {
         // The bounce is an item of its own.
         for _ in 0..4 {
             pass(server).await;
@@ -238,14 +247,20 @@ impl Run<'_> {
                 assert!(found == 1 || (!acknowledged && found == 0), "{what}: {found} for {user}");
             }
             if self.is_for("ok") {
-                let most = if clean { 1 } else { 2 };
+                let most = if once { 1 } else { 2 };
                 let found = heard(&self.peer.1);
                 assert!(found <= most && (found >= 1 || !acknowledged), "{what}: sent {found} times");
             }
             if self.is_for("no") {
                 let found = self.bounces(server);
-                let most = if clean { 1 } else { 2 };
+                let most = if once { 1 } else { 2 };
                 assert!(found <= most && (found >= 1 || !acknowledged), "{what}: {found} bounces");
+            }
+            if matches!(self.work, Work::PassAndTell) {
+                let most = if once { 1 } else { 2 };
+                let found =
+                    count(server, "ann", "Final-Recipient: rfc822; ok@peer.example\r\nAction: relayed\r\n");
+                assert!((1..=most).contains(&found), "{what}: {found} reports");
             }
             let expected = if self.is_for("later") { vec![full("later")] } else { Vec::new() };
             let left = waiting(server);
@@ -272,7 +287,7 @@ impl Run<'_> {
                     match after {
                         After::GoingOn => {
                             disk.heal();
-                            self.check(&server, acknowledged, clean, &what).await;
+                            self.check(&server, acknowledged, true, &what).await;
                         }
                         After::Crash(crash) => {
                             let next = start(&disk.after(crash), self.peer.0);
@@ -319,6 +334,11 @@ async fn putting_a_part_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_post_to_a_list() {
     at_every_write(Work::Pass, &["news"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn telling_of_success() {
+    at_every_write(Work::PassAndTell, &["ok"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,7 +38,7 @@ impl Pass<'_> {
                 ListRole::Post => self.wants_other_from(&list).await,
                 ListRole::Bounce | ListRole::Server => false,
             };
-            self.tried = true;
+            self.results.tried = true;
             let served =
                 tokio::task::block_in_place(|| self.serve(claim, envelope, &address, &list, replace_from));
             if let Err(error) = served {
@@ -50,14 +50,12 @@ impl Pass<'_> {
 
     /// Must the list's address stand in From?
     async fn wants_other_from(&self, list: &ListTarget) -> bool {
-        let settings = || {
+        let wanted = || {
             let domain = self.config.local_domain(&list.domain)?;
-            Some(List::find(self.config, domain, &list.list).ok()??.settings)
+            let settings = List::find(self.config, domain, &list.list).ok()??.settings;
+            if settings.skip_dmarc { None } else { head(&self.source).ok() }
         };
-        if tokio::task::block_in_place(settings).is_none_or(|settings| settings.skip_dmarc) {
-            return false;
-        }
-        let Ok(head) = head(&self.source) else { return false };
+        let Some(head) = tokio::task::block_in_place(wanted) else { return false };
         let author = author(&head, &self.sender);
         let domain = domain_of(&author);
         !domain.is_empty()
@@ -80,7 +78,7 @@ impl Pass<'_> {
                 let plan = self.plan(list, replace_from)?;
                 plan.notes.iter().for_each(|note| self.note(address, note));
                 if let Some(refused) = plan.refused {
-                    let verdict = self.verdicts.entry(address.to_owned()).or_default();
+                    let verdict = self.results.verdicts.entry(address.to_owned()).or_default();
                     verdict.failures.push(Failure::post(address, refused));
                 }
                 let Pass { inner, config, source, .. } = self;
@@ -99,7 +97,7 @@ impl Pass<'_> {
             self.inner.publish(&about, count)?;
         }
         // It must not be begun again after a power cut.
-        self.sent = true;
+        self.results.sent = true;
         let bytes = self.source.len();
         let recipient = key.split('@').next().unwrap_or(&key);
         let delivery = Delivery { host: &list.domain, recipient, count: 1, sender: &self.sender, bytes };

@@ -1,6 +1,7 @@
 //! What the sender is told after a try: of those who were given up, of those who wait, of those who have the message.
 
-use super::attempt::{Pass, Verdict};
+use super::attempt::Pass;
+use super::settle::Verdict;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::notice::Case;
 use layout::logline::{Event, Tag};
@@ -29,11 +30,20 @@ impl Pass<'_> {
         Case { id: *id, host, sender, dsn, utf8: *utf8, source }
     }
 
-    /// Tells the sender of those who were given up; the postmaster, if there is no sender; then root.
-    pub(super) fn bounce(&self, envelope: &Envelope) -> io::Result<Told> {
+    /// Tells the sender of those who were given up, once; the postmaster, if there is no sender; then root.
+    pub(super) fn bounce(&mut self, envelope: &Envelope) -> io::Result<Told> {
+        let told = match self.results.told {
+            Some(told) => told,
+            None => self.tell_failures(envelope)?,
+        };
+        self.results.told = Some(told);
+        Ok(told)
+    }
+
+    fn tell_failures(&self, envelope: &Envelope) -> io::Result<Told> {
         let recipients = envelope.recipients();
         let mut failures: Vec<(Failure, Dsn)> = Vec::new();
-        for (address, verdict) in &self.verdicts {
+        for (address, verdict) in &self.results.verdicts {
             let dsn = recipients.iter().find(|one| one.address == *address).map(|one| one.dsn.clone());
             let dsn = dsn.unwrap_or_default();
             failures.extend(verdict.failures.iter().map(|failure| (failure.clone(), dsn.clone())));
@@ -49,7 +59,7 @@ impl Pass<'_> {
             return Ok(Told::Sender);
         }
         let failed = |one: &Recipient| {
-            self.verdicts.get(&one.address).is_some_and(|verdict| !verdict.failures.is_empty())
+            self.results.verdicts.get(&one.address).is_some_and(|verdict| !verdict.failures.is_empty())
         };
         let named = recipients.into_iter().filter(failed);
         let named: Vec<String> = named.flat_map(|one| [Some(one.address), one.original]).flatten().collect();
@@ -63,44 +73,44 @@ impl Pass<'_> {
     }
 
     /// Tells the sender, if he asked, who has the message now: in a mailbox here, or at a server that does not report itself.
-    pub(super) fn tell_success(&self, envelope: &Envelope) {
+    pub(super) fn tell_success(&mut self, envelope: &Envelope) -> io::Result<()> {
         let recipients = envelope.recipients();
         for action in [Action::Delivered, Action::Relayed] {
+            if self.results.told_of.contains(&action) {
+                continue;
+            }
             let mut all = Vec::new();
             for recipient in recipients.iter().filter(|recipient| recipient.dsn.tells_success()) {
-                let Some(verdict) = self.verdicts.get(&recipient.address) else { continue };
+                let Some(verdict) = self.results.verdicts.get(&recipient.address) else { continue };
                 let arrived = verdict.arrived.iter().filter(|(_, how)| *how == action);
                 all.extend(arrived.map(|(address, _)| (address.clone(), recipient.dsn.clone())));
             }
             // A program and a mailbox of one alias are one recipient to the sender.
             all.dedup();
-            self.tell(action, &all);
+            self.inner.tell_sender(self.config, &self.case(), action, &all)?;
+            self.results.told_of.push(action);
+            // A report must not be written again after a power cut.
+            self.results.sent |= !all.is_empty();
         }
+        Ok(())
     }
 
     /// Tells the sender, if he asked, for whom the message waits. Answers whether he was told, for the envelope.
     pub(super) fn tell_delay(&self, envelope: &Envelope) -> bool {
-        if self.waited < DELAY_TOLD_AFTER || !self.tried {
+        if self.waited < DELAY_TOLD_AFTER || !self.results.tried {
             return false;
         }
         let late = envelope.recipients().into_iter().filter(|recipient| self.waits(recipient));
         let late: Vec<(String, Dsn)> = late.map(|one| (one.address, one.dsn)).collect();
-        self.tell(Action::Delayed, &late)
+        let told = self.inner.tell_sender(self.config, &self.case(), Action::Delayed, &late);
+        // He is told at the next try.
+        told.inspect_err(|error| self.note(&self.sender, &format!("not told of the delay: {error}"))).is_ok()
     }
 
     /// Does the message wait for this recipient, and does the sender want to know?
     pub(super) fn waits(&self, recipient: &Recipient) -> bool {
         let left = |verdict: &Verdict| !verdict.left.is_empty();
-        recipient.dsn.tells_delay() && self.verdicts.get(&recipient.address).is_some_and(left)
-    }
-
-    /// What cannot be told now is not told at all: to try the message again for it would send it twice.
-    fn tell(&self, action: Action, recipients: &[(String, Dsn)]) -> bool {
-        let told = self.inner.tell_sender(self.config, &self.case(), action, recipients);
-        if let Err(error) = &told {
-            tracing::warn!(%error, "a sender who asked could not be told what became of a message");
-        }
-        told.is_ok()
+        recipient.dsn.tells_delay() && self.results.verdicts.get(&recipient.address).is_some_and(left)
     }
 }
 

@@ -22,7 +22,9 @@ use crate::transport::bounce::stage;
 use layout::logline::Event;
 use layout::mbx::compose::Source;
 use layout::mbx::header;
+use layout::name::domain_key;
 use layout::spool::dsn::{Dsn, MessageDsn, is_envid, is_orcpt};
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -161,7 +163,7 @@ impl Mail<'_> {
         if !self.sender.is_ascii() || !self.recipients.iter().all(is_ascii) {
             return Ok(true);
         }
-        let head = if self.utf8 { self.source.head()? } else { Vec::new() };
+        let head = if self.utf8 { reading(self.source, Source::head)? } else { Vec::new() };
         Ok(!head.get(..header::end(&head).unwrap_or(head.len())).unwrap_or_default().is_ascii())
     }
 }
@@ -287,7 +289,8 @@ impl Client {
 
     /// May another message be sent?
     pub fn is_usable(&self) -> bool {
-        self.usable
+        // What a server said unasked would be taken for its reply to the next command.
+        self.usable && self.stream.buffer().is_empty()
     }
 
     /// How many messages were sent, or tried.
@@ -297,12 +300,15 @@ impl Client {
 
     /// Sends a message; answers for each recipient in their order. One that this server cannot be told of does not keep it from the others.
     pub async fn send(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
-        let unfit: Vec<Option<Problem>> = mail.recipients.iter().map(|to| self.unfit(&to.address)).collect();
-        let fit = mail.recipients.iter().zip(&unfit).filter(|(_, unfit)| unfit.is_none());
-        let fit: Vec<To> = fit.map(|(to, _)| to.clone()).collect();
+        let sender = on_the_wire(mail.sender);
+        let to = |to: &To| To { address: on_the_wire(&to.address).into_owned(), dsn: to.dsn.clone() };
+        let recipients: Vec<To> = mail.recipients.iter().map(to).collect();
+        let unfit: Vec<Option<Problem>> = recipients.iter().map(|to| self.unfit(&to.address)).collect();
+        let fit = recipients.into_iter().zip(&unfit).filter(|(_, unfit)| unfit.is_none());
+        let fit: Vec<To> = fit.map(|(to, _)| to).collect();
         let outcomes = match fit.is_empty() {
             true => Vec::new(),
-            false => self.send_to(Mail { recipients: &fit, ..mail }).await,
+            false => self.send_to(Mail { sender: &sender, recipients: &fit, ..mail }).await,
         };
         let mut outcomes = outcomes.into_iter();
         let missing = || Err(Problem::passing(Stage::Recipient, "not tried"));
@@ -425,11 +431,7 @@ impl Client {
     async fn body(&mut self, source: &Source) -> Result<(), Problem> {
         let (mut stuffer, mut at, mut out) = (Stuffer::default(), 0, Vec::with_capacity(PIECE + 1024));
         while at < source.len() {
-            let piece = match source {
-                Source::Bytes(_) => source.read(at, PIECE),
-                Source::File(..) => tokio::task::block_in_place(|| source.read(at, PIECE)),
-            };
-            let piece = match piece {
+            let piece = match reading(source, |source| source.read(at, PIECE)) {
                 Ok(piece) if !piece.is_empty() => piece,
                 // The end is never sent, so the server throws away what it has.
                 Ok(_) => return Err(self.lost(Stage::Body, io::ErrorKind::UnexpectedEof.into())),
@@ -497,6 +499,16 @@ impl Client {
     }
 }
 
+/// An address as servers are told: one that needs SMTPUTF8 for nothing but its domain does without, since the domain has an ASCII name too.
+fn on_the_wire(address: &str) -> Cow<'_, str> {
+    match address.rsplit_once('@') {
+        Some((local, domain)) if local.is_ascii() && !domain.is_ascii() => {
+            Cow::Owned(format!("{local}@{}", domain_key(domain)))
+        }
+        _ => Cow::Borrowed(address),
+    }
+}
+
 /// Another of the domain's servers may take what this one refuses as a whole, so this is never for ever.
 fn welcome(reply: Reply, stage: Stage) -> Result<(), Failed> {
     match reply.is(2) {
@@ -513,6 +525,14 @@ fn rcpt(to: &To, dsn: bool, utf8: bool) -> String {
     let original = original.map(|original| format!(" ORCPT={original}"));
     let parameters: String = [notify, original].into_iter().flatten().filter(|_| dsn).collect();
     format!("RCPT TO:<{address}>{parameters}\r\n")
+}
+
+/// Reads from a message: what is in memory at once, what is in a file where that may take its time.
+fn reading<T>(source: &Source, read: impl FnOnce(&Source) -> T) -> T {
+    match source {
+        Source::Bytes(_) => read(source),
+        Source::File(..) => tokio::task::block_in_place(|| read(source)),
+    }
 }
 
 async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -20,10 +20,11 @@ pub mod resolver;
 mod stream;
 pub mod stuffer;
 
-use crate::config::Config;
+use crate::config::{Config, domain_literal};
 use client::{Client, Failed, Mail, Outcome, Peer, Problem, RECIPIENTS_MAX, Stage, Timeouts};
 use dialogue::Dialogue;
 use layout::logline::Event;
+use layout::name::domain_key;
 use pace::{Destination, Signal};
 use resolver::{DnsError, Resolver};
 use std::collections::HashMap;
@@ -72,8 +73,8 @@ impl Route {
             Some((host, port)) if !host.contains(':') || host.starts_with('[') => (host, port.parse().ok()?),
             _ => (target, SMTP_PORT),
         };
-        let host = host.trim().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let domain = domain.trim().to_ascii_lowercase();
+        let host = domain_key(host.trim().trim_start_matches('[').trim_end_matches(']')).into_owned();
+        let domain = domain_key(domain.trim()).into_owned();
         (!host.is_empty() && !domain.is_empty() && port != 0).then_some(Route { domain, host, port })
     }
 }
@@ -143,7 +144,8 @@ impl Remote {
 
     /// May anyone send to this domain?
     pub fn is_gateway_for(&self, config: &Config, domain: &str) -> bool {
-        self.routes(config).any(|route| route.domain != "*" && route.domain.eq_ignore_ascii_case(domain))
+        let domain = domain_key(domain);
+        self.routes(config).any(|route| route.domain != "*" && route.domain == domain)
     }
 
     /// Where mail for a domain goes.
@@ -152,7 +154,7 @@ impl Remote {
             let mut routes = self.routes(config);
             routes.find(|route| route.domain == wanted).map(|route| Hop::Host(route.host, route.port))
         };
-        let domain = domain.trim_end_matches('.').to_ascii_lowercase();
+        let domain = domain_key(domain).into_owned();
         let through_gate = || config.registry.global.send_all_through_gate.then(|| gate(config)).flatten();
         routed(&domain).or_else(through_gate).or_else(|| routed("*")).unwrap_or(Hop::Exchangers(domain))
     }
@@ -280,12 +282,8 @@ impl Remote {
 
     /// The names of a domain's servers, up to our own: whoever is one of them himself must not send to those behind (RFC 5321 §5.1).
     async fn exchangers(&self, config: &Config, domain: &str) -> Result<Vec<String>, Problem> {
-        if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            let address = literal
-                .get(..5)
-                .filter(|tag| tag.eq_ignore_ascii_case("IPv6:"))
-                .map_or(literal, |t| &literal[t.len()..]);
-            return Ok(vec![address.to_owned()]);
+        if let Some(address) = domain_literal(domain) {
+            return Ok(vec![address.to_string()]);
         }
         let all = self.resolver.exchangers(domain).await.map_err(|error| lookup_problem(&error))?;
         let is_ours = |host: &str| config.registry.domain_by_name(host).is_some();
@@ -293,8 +291,9 @@ impl Remote {
         let before = |preference: u16| limit.is_none_or(|limit| preference < limit);
         let hosts: Vec<String> = all.into_iter().filter(|e| before(e.preference)).map(|e| e.host).collect();
         if hosts.is_empty() {
-            let text = format!("mail for {domain} comes back to this server, which does not serve it");
-            return Err(Problem::lasting(Stage::Lookup, text));
+            let text =
+                format!("554 5.4.6 mail for {domain} comes back to this server, which does not serve it");
+            return Err(Problem::lasting(Stage::Policy, text));
         }
         Ok(hosts)
     }
@@ -360,11 +359,13 @@ fn gate(config: &Config) -> Option<Hop> {
     Some(Hop::Host(route.host, route.port))
 }
 
+/// A domain that takes no mail exists: IMail's `Unknown host` would be wrong, so it is told like all else that no other try would change. (What IMail said
+/// is not known, it is older than RFC 7505.)
 fn lookup_problem(error: &DnsError) -> Problem {
-    Problem {
-        stage: Stage::Lookup,
-        permanent: !matches!(error, DnsError::Passing(_)),
-        lines: vec![error.to_string()],
+    match error {
+        DnsError::TakesNoMail(_) => Problem::lasting(Stage::Policy, format!("556 5.1.10 {error}")),
+        DnsError::Missing(_) => Problem::lasting(Stage::Lookup, error),
+        DnsError::Passing(_) => Problem::passing(Stage::Lookup, error),
     }
 }
 

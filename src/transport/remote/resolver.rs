@@ -37,7 +37,7 @@ pub enum DnsError {
     #[error("the name {0} does not exist")]
     Missing(String),
     /// The domain says that it takes no mail (RFC 7505).
-    #[error("the domain {0} takes no mail")]
+    #[error("the domain {0} takes no mail (null MX)")]
     TakesNoMail(String),
     /// No name server gave an answer.
     #[error("{0}")]
@@ -165,7 +165,7 @@ fn absolute(name: &str) -> String {
 
 fn exchanger(data: &RData) -> Option<Exchanger> {
     let RData::MX(mx) = data else { return None };
-    let host = mx.exchange.to_utf8().trim_end_matches('.').to_ascii_lowercase();
+    let host = mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase();
     Some(Exchanger { preference: mx.preference, host })
 }
 

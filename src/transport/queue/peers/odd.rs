@@ -150,14 +150,18 @@ async fn a_domain_that_takes_no_mail() {
     let mut table = Table::default();
     let none = Exchanger { preference: 0, host: String::new() };
     table.exchangers.insert("null.example".into(), vec![none]);
-    let ours = Ours::start(&[], table, TWO_TRIES);
+    let settings = format!("{TWO_TRIES}BounceFormat=Report\r\n");
+    let ours = Ours::start(&[], table, &settings);
     ours.send("mike@example.org", &["a@null.example"], "text\r\n").await;
     ours.drained().await;
-    until("the bounce", || ours.inbox("mike").contains("Unknown host: a@null.example")).await;
+    until("the bounce", || ours.inbox("mike").contains("undeliverable to a@null.example (556 5.1.10 ")).await;
+    // RFC 7505 section 4.2, and not the code of a host that does not exist.
+    let report = "Final-Recipient: rfc822; a@null.example\r\nAction: failed\r\nStatus: 5.1.10\r\n";
+    assert!(ours.inbox("mike").contains(report), "{}", ours.inbox("mike"));
     ours.logs("status=2").await;
     let log = ours.log();
     for text in [
-        "ERR a@null.example: the domain null.example takes no mail",
+        "ERR a@null.example: 556 5.1.10 the domain null.example takes no mail (null MX)",
         "undeliverable a@null.example",
         "status=2",
     ] {

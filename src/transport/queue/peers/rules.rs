@@ -47,6 +47,23 @@ async fn addresses_that_only_smtputf8_can_carry() {
     assert_eq!(lines[1..3], ["MAIL FROM:<mike@example.org> SMTPUTF8", "RCPT TO:<\u{e9}@new.example>"]);
 }
 
+/// An address needs SMTPUTF8 for its local part alone: the domain has an ASCII name as well, and both names have one route.
+#[tokio::test(flavor = "multi_thread")]
+async fn international_domains_reach_any_server() {
+    let (address, heard) = peer(Script { ehlo: EHLO, ..Script::default() }).await;
+    let ours = Ours::start(&[("\u{65e5}\u{672c}.example", address)], Table::default(), "");
+    let recipients = ["a@\u{65e5}\u{672c}.example", "b@XN--WGV71A.example"];
+    ours.send("mike@example.org", &recipients, "text\r\n").await;
+    ours.drained().await;
+    let (lines, connections) = heard.lock().unwrap().clone();
+    assert_eq!(
+        lines[2..4],
+        ["RCPT TO:<a@xn--wgv71a.example>", "RCPT TO:<b@XN--WGV71A.example>"],
+        "{lines:?}"
+    );
+    assert_eq!(connections, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_bits_and_long_lines_pass() {
     let (address, heard) = peer(Script { ehlo: "250 peer", ..Script::default() }).await;

@@ -180,13 +180,13 @@ async fn what_was_queued_before_a_restart_rests_for_the_timer() {
         let name = format!("a1b2000000{number:02}0001.SMD");
         std::fs::write(spool.join(format!("D{name}")), "Subject: x\r\n\r\ntext\r\n").unwrap();
         let envelope =
-            format!("QD{name}\r\nHexample.org\r\nS<mike@example.org>\r\n{tries}R<a{number}@[127.0.0.1]>\r\n");
+            format!("QD{name}\r\nHexample.org\r\nS<mike@example.org>\r\n{tries}R<a{number}@[127.0.0.7]>\r\n");
         std::fs::write(spool.join(format!("Q{name}")), envelope).unwrap();
     };
     write("T3\r\n", 1);
     write("", 2);
-    let ours = Ours::on(dir, &[("[127.0.0.1]", address)], Table::default(), 25);
+    let ours = Ours::on(dir, &[("[127.0.0.7]", address)], Table::default(), 25);
     until("the new one", || ours.queued().len() == 1).await;
     assert!(ours.queued()[0].1.contains("R<a1@"));
-    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a2@[127.0.0.1]>".to_owned()));
+    assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a2@[127.0.0.7]>".to_owned()));
 }
