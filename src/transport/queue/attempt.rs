@@ -1,6 +1,7 @@
 //! One try of one item: what is taken in hand, and in which order things are done. [`super::here`] and [`super::onward`] bring the message to its
 //! recipients, [`super::settle`] writes down what came of it, [`super::tell`] tells the sender.
 
+use super::here::Storing;
 use super::onward::{outbound_size, refused};
 use super::settle::{Results, Settled};
 use super::{Cause, wait};
@@ -272,7 +273,7 @@ impl Pass<'_> {
             // Those that are under way at the same time share their syncs.
             for some in mailboxes.chunks(COPIES_AT_ONCE) {
                 storing.push(self.store(&recipient, some, single));
-                if storing.iter().map(|one| one.copies.len()).sum::<usize>() >= COPIES_AT_ONCE {
+                if storing.iter().map(Storing::copies).sum::<usize>() >= COPIES_AT_ONCE {
                     self.stored(std::mem::take(&mut storing)).await;
                 }
             }

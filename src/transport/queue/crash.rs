@@ -122,28 +122,24 @@ fn full(name: &str) -> String {
 
 /// Puts a message into the spool.
 fn spooled(server: &Server, recipients: &[String], notify: Option<Notify>) {
-    spooled_mail(server, SENDER, recipients, notify, &format!("{SUBJECT}\r\ntext\r\n"));
+    let recipients: Vec<Recipient> = recipients
+        .iter()
+        .map(|address| Recipient { dsn: Dsn { notify, ..Dsn::default() }, ..Recipient::new(address) })
+        .collect();
+    spooled_mail(server, SENDER, recipients, &format!("{SUBJECT}\r\ntext\r\n"));
 }
 
-/// The same with this text and sender.
-pub(super) fn spooled_mail(
-    server: &Server,
-    sender: &str,
-    recipients: &[String],
-    notify: Option<Notify>,
-    message: &str,
-) {
+/// The same with this text, from this sender.
+pub(super) fn spooled_mail(server: &Server, sender: &str, recipients: Vec<Recipient>, message: &str) {
     let inner = &server.transport.inner;
     let config = server.live.now();
     let name = ItemName::new(inner.ids.own().unwrap(), Origin::Mail);
-    let waiting =
-        |address: &String| Recipient { dsn: Dsn { notify, ..Dsn::default() }, ..Recipient::new(address) };
     let fields = Fields {
         data: windows_path(&config, &name.file(Role::Data)),
         host: "example.org".into(),
         auth_user: sender.into(),
         sender: sender.into(),
-        recipients: recipients.iter().map(waiting).collect(),
+        recipients,
         ..Fields::default()
     };
     let body = Body::Copy(Source::Bytes(message.as_bytes().to_vec().into()));

@@ -8,6 +8,7 @@ use crate::lists::list::List;
 use crate::transport::testing::Server;
 use layout::disk::sim::{Failure, SimDisk};
 use layout::list::File;
+use layout::spool::qfile::Recipient;
 use std::net::SocketAddr;
 
 /// Nobody listens there.
@@ -51,13 +52,13 @@ impl Case {
         files.extend(self.files.iter().map(|(name, content)| (*name, content.as_bytes())));
         let (disk, server) = fresh_with(peer(), &files);
         if let Some((sender, to, text)) = self.mail {
-            spooled_mail(&server, sender, &[to.to_owned()], None, text);
+            spooled_mail(&server, sender, vec![Recipient::new(to)], text);
         }
         if self.posts {
             for number in [1, 2] {
                 let post =
                     format!("From: ann@example.org\r\nSubject: post {number}\r\n\r\ntext {number}\r\n");
-                spooled_mail(&server, "ann@example.org", &["news@example.org".to_owned()], None, &post);
+                spooled_mail(&server, "ann@example.org", vec![Recipient::new("news@example.org")], &post);
             }
             pass(&server).await;
             pass(&server).await;

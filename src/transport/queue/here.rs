@@ -16,7 +16,7 @@ pub(super) struct Storing {
     address: String,
     /// Is it one mailbox?
     single: bool,
-    pub(super) copies: Vec<Copy>,
+    copies: Vec<Copy>,
     /// Mailboxes that have no room, as addresses.
     full: Vec<String>,
     /// Mailboxes for which it has to be tried again.
@@ -25,8 +25,15 @@ pub(super) struct Storing {
     sent_on: bool,
 }
 
+impl Storing {
+    /// How many copies are under way.
+    pub(super) fn copies(&self) -> usize {
+        self.copies.len()
+    }
+}
+
 impl Pass<'_> {
-    /// Hands the copies of a recipient to their mailboxes. `single`: there are no others.
+    /// Hands copies of a recipient to their mailboxes. `single`: there are no others.
     pub(super) fn store(&self, recipient: &Recipient, mailboxes: &[MailboxTarget], single: bool) -> Storing {
         let address = recipient.address.clone();
         let shown = recipient.original.as_ref().unwrap_or(&address);
