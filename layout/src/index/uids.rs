@@ -11,6 +11,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+/// Room for so many new messages in a copy: who copies a list that sessions share is about to add to it.
+const AHEAD: usize = 64;
+
 /// UIDs in ascending order. As a slice it is made at the first use; the methods here do without.
 #[derive(Default)]
 pub struct Uids {
@@ -123,7 +126,11 @@ impl Clone for Uids {
                 tail: self.tail.clone(),
                 all: OnceLock::new(),
             },
-            None => self.iter().copied().collect(),
+            None => {
+                let mut all = Vec::with_capacity(self.len() + AHEAD);
+                all.extend_from_slice(self);
+                all.into_iter().collect()
+            }
         }
     }
 }

@@ -64,9 +64,6 @@ const TOKENS_FOR: u32 = 24 * 3600;
 /// begin, so that they are above all that an older file of that name had.
 const NUMBERS_BEHIND_CLOCK: i64 = 694_224_000;
 
-/// Room for so many new messages when the list of UIDs is copied.
-const UIDS_AHEAD: usize = 64;
-
 /// Files of at least this size take long to scan: a tenth of a second or more.
 const LONG: u64 = 64 << 20;
 
@@ -772,12 +769,6 @@ impl Mailbox {
                 self.meta.uidl_max = self.meta.uidl_max.max(record.uid.get());
             }
             if let Some(visible) = &mut visible {
-                // A list that sessions share is copied, once and not a second time by growing.
-                if Arc::get_mut(visible).is_none() {
-                    let mut copy = Vec::with_capacity(visible.len() + UIDS_AHEAD);
-                    copy.extend_from_slice(visible);
-                    *visible = Arc::new(copy);
-                }
                 Arc::make_mut(visible).push(record.uid.get());
             }
             self.records.push(record);
