@@ -7,6 +7,8 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use support::client::client;
 use support::sample::SUZUKI;
@@ -73,12 +75,17 @@ fn the_service_manager_is_told() {
     let (tree, dir) = (Tree::quiet(), tempfile::tempdir().unwrap());
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(LIMIT)).unwrap();
-    let told = |wanted: &str| {
+    // Somebody must read all the time: the socket holds few messages.
+    let (send, messages) = mpsc::channel();
+    thread::spawn(move || {
         let mut lines = [0; 1000];
+        while let Ok(length) = socket.recv(&mut lines) {
+            let _ = send.send(String::from_utf8_lossy(&lines[..length]).into_owned());
+        }
+    });
+    let told = |wanted: &str| {
         loop {
-            let length = socket.recv(&mut lines).unwrap_or_else(|error| panic!("{wanted}: {error}"));
-            let text = String::from_utf8_lossy(&lines[..length]).into_owned();
+            let text = messages.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("{wanted}: {error}"));
             if text.lines().any(|line| line == wanted) {
                 return text;
             }
@@ -117,8 +124,9 @@ fn on_sighup_registry_and_certificates_are_read_again() {
     write_certificate(&tree, "one.example");
     let server = Server::start(&tree);
     openssl.args(["s_client", "-connect", &server.address(993).to_string()]);
-    let mut served = |name: &str| finish(&mut openssl).text().contains(&format!("CN = {name}"));
-    // How often the log and the process said it, without counting what they said before.
+    // Versions differ in blanks.
+    let mut served =
+        |name: &str| finish(&mut openssl).text().replace(' ', "").contains(&format!("CN={name}"));
     let said = |text: &str| server.output().matches(text).count();
     assert!(served("one.example"));
     std::fs::write(tree.path("certs/server.crt"), "nonsense").unwrap();
@@ -135,11 +143,12 @@ fn on_sighup_registry_and_certificates_are_read_again() {
     tree.save_registry(&greeting);
     server.signal("HUP");
     wait_for("the new greeting", LIMIT, || server.smtp().greeting.ends_with("after SIGHUP").then_some(()));
-    let readings = said("registry.ini was read again and is in force");
-    assert!(readings >= 2, "{}", server.output());
+    let read_again = || said("registry.ini was read again and is in force") >= 2;
+    wait_for("the readings", LIMIT, || read_again().then_some(()));
     tree.save_registry("nothing\r\n");
     server.signal("HUP");
-    wait_for("the refusal", LIMIT, || {
+    // A file that is cut off may be one that is being saved: it gets ten seconds.
+    wait_for("the refusal", LIMIT * 2, || {
         (said("The registry as it was before stays in force") > 0).then_some(())
     });
     assert!(server.smtp().greeting.ends_with("after SIGHUP"));

@@ -116,7 +116,9 @@ pub(super) fn group(tree: &Tree<'_>, domain: &Domain, path: &str) -> Result<Vec<
 /// The owner of a list gets what may not be posted, and what comes back.
 fn list_owner(tree: &Tree<'_>, domain: &Domain, name: &str, report: &mut Report) {
     let Some(list) = super::list::open(tree, domain, name) else { return };
-    if target(tree, domain, &list.owner, None) == Target::Unknown {
+    // Without an alias the postmaster is root (RFC 5321 §4.5.1).
+    let postmaster = list.owner.to_lowercase().starts_with("postmaster@");
+    if !postmaster && target(tree, domain, &list.owner, None) == Target::Unknown {
         let text = format!("{}: its owner {} does not exist", list.address.post(), list.owner);
         report.finding(Area::List, text);
     }
