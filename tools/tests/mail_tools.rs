@@ -58,7 +58,7 @@ fn every_option_of_imail1() {
     assert_eq!(envelope.auth_user().as_deref(), Some("ann@a.example"));
     assert!(envelope.first(letter::DATA).unwrap().starts_with("C:\\IMail\\spool\\D"));
     assert!(mail.contains(
-        "\r\nTo: mike@a.example,\r\n x@y.example\r\nCc: z@y.example\r\nSubject: =?utf-8?B?5Lu25ZCN?=\r\n"
+        "\r\nTo: mike@a.example,\r\n x@y.example\r\nCc: z@y.example\r\nSubject: =?UTF-8?B?5Lu25ZCN?=\r\n"
     ));
     assert!(mail.contains("Content-Transfer-Encoding: base64") && !mail.contains("h@y.example"), "{mail}");
 
