@@ -298,7 +298,11 @@ impl Pass<'_> {
     /// The message is where the address leads, here.
     pub(super) fn delivered(&mut self, address: &str) {
         let verdict = self.results.verdicts.entry(address.to_owned()).or_default();
-        verdict.arrived.push((address.to_owned(), Action::Delivered));
+        // The mailboxes of a large group are filled in several turns, each of which comes here.
+        let arrived = (address.to_owned(), Action::Delivered);
+        if !verdict.arrived.contains(&arrived) {
+            verdict.arrived.push(arrived);
+        }
     }
 
     /// One of those that an address stands for waits for the next try, if there is one.
