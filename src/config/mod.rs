@@ -16,6 +16,7 @@ mod watch;
 pub use watch::Watcher;
 
 use arc_swap::ArcSwap;
+use layout::disk::Stamp;
 use layout::name::{AliasName, DomainName, UserId, domain_key};
 use layout::path::TreePath;
 use layout::registry::model::{Domain, Registry};
@@ -109,6 +110,8 @@ pub fn domain_literal(name: &str) -> Option<IpAddr> {
 pub struct Live {
     now: ArcSwap<Config>,
     root: Root,
+    /// Of the `registry.ini` that the start went by. What is saved from then on is a change, however early.
+    at_start: Stamp,
 }
 
 impl Live {
@@ -120,7 +123,7 @@ impl Live {
             let _ = store::save_good(root, &loaded.doc.render());
         }
         let now = ArcSwap::from_pointee(Config::new(root, loaded.registry));
-        Ok((Arc::new(Live { now, root: root.clone() }), notes))
+        Ok((Arc::new(Live { now, root: root.clone(), at_start: loaded.stamp }), notes))
     }
 
     /// The snapshot in force.

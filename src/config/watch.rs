@@ -80,8 +80,7 @@ fn event_source(live: &Live, wake: Sender<Wake>) -> Option<notify::RecommendedWa
 }
 
 fn run(live: &Live, wakes: &Receiver<Wake>, say: &impl Fn(&str)) {
-    let stamp = live.root.disk().stat(&live.root.registry_ini()).map(|(stamp, _)| stamp).unwrap_or_default();
-    let mut look = Look { settled: stamp, pending: None, asked: Vec::new() };
+    let mut look = Look { settled: live.at_start, pending: None, asked: Vec::new() };
     loop {
         let pause = if look.pending.is_some() { QUIET } else { LOOK_EVERY };
         let first = match wakes.recv_timeout(pause) {
@@ -141,4 +140,29 @@ fn look_once(live: &Live, look: &mut Look, say: &impl Fn(&str)) {
     look.settled = stamp;
     look.pending = None;
     look.asked.drain(..).for_each(|judged| _ = judged.send(()));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test reports by panicking")]
+mod tests {
+    use super::*;
+    use layout::disk::real::RealDisk;
+    use layout::root::Root;
+
+    const REGISTRY: &str = "[Global]\r\nHostName=mail.example.jp\r\n[Domains\\mail.example.jp]\r\nAddress=192.0.2.10\r\n\
+                            ; end of registry.ini, keep this line last\r\n";
+
+    #[test]
+    fn what_is_saved_before_the_thread_runs_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.ini");
+        std::fs::write(&path, REGISTRY).unwrap();
+        let root = Root::new(Arc::new(RealDisk::new()), dir.path());
+        let (live, _) = Live::start(&root).unwrap();
+        std::fs::write(&path, REGISTRY.replace("192.0.2.10", "192.0.2.11")).unwrap();
+        let (said, heard) = mpsc::channel();
+        let _watcher = Watcher::start(live, move |line| _ = said.send(line.to_owned()));
+        let line = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(line, "registry.ini was changed and is in force");
+    }
 }

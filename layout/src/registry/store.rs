@@ -75,7 +75,7 @@ pub struct Loaded {
     pub registry: Registry,
     /// Lines that are not understood.
     pub complaints: Vec<Complaint>,
-    /// The stamp of the file that it was read from.
+    /// The stamp of the `registry.ini` that it was read from, or that was refused.
     pub stamp: Stamp,
     /// Why `registry.ini.good` was read instead of `registry.ini`, if it was.
     pub instead: Option<String>,
@@ -96,7 +96,10 @@ pub fn load_for_start(root: &Root) -> Result<Loaded, StoreError> {
     let had_end_line = good.as_ref().is_some_and(|good| good.doc.has_end_line());
     let Some(reason) = unusable(&found.registry, had_end_line) else { return Ok(found) };
     match good.filter(|good| unusable(&good.registry, false).is_none()) {
-        Some(good) => Ok(Loaded { instead: Some(format!("{reason}. registry.ini.good is used")), ..good }),
+        Some(good) => {
+            let instead = Some(format!("{reason}. registry.ini.good is used"));
+            Ok(Loaded { instead, stamp: found.stamp, ..good })
+        }
         None => Err(StoreError::Unusable(reason)),
     }
 }
