@@ -35,15 +35,6 @@ fn is_rare(n: usize) -> bool {
 /// Writes a mailbox of messages of about 5 KB as IMail does: plain ones, alternatives, attachments and messages in messages, threads of three,
 /// some subjects encoded. The same number gives the same bytes.
 pub fn write_mailbox(path: &Path, messages: usize) {
-    write_mbox(path, messages, "<", ">");
-}
-
-/// The same as an mbox file that others read, too.
-pub fn write_classic_mailbox(path: &Path, messages: usize) {
-    write_mbox(path, messages, "", "");
-}
-
-fn write_mbox(path: &Path, messages: usize, open: &str, close: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut file = io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path).unwrap());
     let text =
@@ -52,25 +43,18 @@ fn write_mbox(path: &Path, messages: usize, open: &str, close: &str) {
     let base64 =
         format!("{}\r\n", "QWxsIHRoZSB3b3JrIGFuZCBub25lIG9mIHRoZSBwbGF5IG1ha2VzIEphY2sgYQ==").repeat(80);
     for n in 0..messages {
-        write_message(&mut file, n, (open, close), &short, &long, &base64).unwrap();
+        write_message(&mut file, n, &short, &long, &base64).unwrap();
     }
     file.flush().unwrap();
 }
 
-fn write_message(
-    out: &mut impl Write,
-    n: usize,
-    (open, close): (&str, &str),
-    short: &str,
-    long: &str,
-    base64: &str,
-) -> io::Result<()> {
+fn write_message(out: &mut impl Write, n: usize, short: &str, long: &str, base64: &str) -> io::Result<()> {
     let word = if is_rare(n) { RARE } else { "piano" };
     let (day, hour, minute) = (1 + n % 28, n / 28 % 24, n / 672 % 60);
     let sender = n % 97;
     write!(
         out,
-        "From {open}sender{sender}@example.net{close} Mon Aug {day:2} {hour:02}:{minute:02}:00 2022\r\n\
+        "From <sender{sender}@example.net> Mon Aug {day:2} {hour:02}:{minute:02}:00 2022\r\n\
          Received: from mx{}.example.net (mx.example.net [192.0.2.{}]) by mail.example.jp with ESMTP\r\n\
          \t(SMTPD32-7.07) id A{n:09X}; Mon, {day} Aug 2022 {hour:02}:{minute:02}:00 +0900\r\n\
          Message-ID: <{n}@example.net>\r\n\
@@ -154,6 +138,15 @@ pub fn memory(pid: u32) -> (f64, f64) {
         all.map(|pid| load::memory_mb(pid, field)).sum()
     };
     (of("VmRSS"), of("RssAnon"))
+}
+
+/// Says on standard error what one server took for a step, as soon as it did: the table comes when both have done all.
+pub fn report(server: &str, row: &Row) {
+    let Figure { time, cpu, memory: (resident, own), neighbour } = &row.figure;
+    eprintln!(
+        "{server:<8} {:<46} {time:?}, CPU {cpu:.2} s, {resident:.0} MB ({own:.0} own), others {neighbour:?}",
+        row.name
+    );
 }
 
 /// Prints what both servers took for each step; the peer's rows may be missing.

@@ -5,26 +5,26 @@
 //! does not count. `IMAP_BENCH_MESSAGES` says how many messages (100,000). Without root, which Dovecot needs, ours is measured alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a benchmark reports by panicking")]
 
+mod client;
+mod dovecot;
 mod load;
 mod measure;
+mod subject;
 #[path = "../support/mod.rs"]
 mod support;
 
 use load::{argument, print_figure, print_head};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use support::dovecot::{Dovecot, PASSWORD};
-use support::imap::{Imap, exists};
-use support::server::{Ports, SPARE, Server};
-use support::tree::Tree;
+use std::time::Duration;
+use subject::Subject;
 
 /// Rounds, unless an argument says otherwise.
 const ROUNDS: usize = 30;
-const USER: (&str, &str) = ("user789", "Passw0rd!");
 /// The most of Dovecot's time that it may take.
 const TARGET: f64 = 0.5;
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What one SELECT took.
 #[derive(Clone, Copy)]
@@ -38,16 +38,12 @@ struct Figures {
 fn main() {
     let messages = measure::count("IMAP_BENCH_MESSAGES", 100_000);
     let rounds = argument().unwrap_or(ROUNDS);
-    let tree = Tree::quiet();
-    let ours = tree.path(&format!("users/{}/main.mbx", USER.0));
-    measure::write_classic_mailbox(&ours, messages);
-    let mut ports = Some(Ports::reserve());
-    let address = ports.as_ref().map(|ports| ports.address(SPARE[0])).unwrap();
-    let dovecot = Dovecot::prepare(address);
-    if let Some(dovecot) = &dovecot {
-        fs::copy(&ours, dovecot.mailbox(USER.0)).unwrap();
-    }
-    let size = fs::metadata(&ours).unwrap().len() >> 20;
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("large.mbx");
+    measure::write_mailbox(&file, messages);
+    let size = fs::metadata(&file).unwrap().len() >> 20;
+    let mut ours = Subject::imaild(&file);
+    let mut peer = Subject::dovecot(&file);
     print_head(&format!(
         "SELECT by a new server, {messages} messages, {size} MB, the middle of {rounds} rounds"
     ));
@@ -55,15 +51,12 @@ fn main() {
     let (mut mine, mut theirs, mut warm) = (Vec::new(), Vec::new(), Vec::new());
     // The first round makes the indexes.
     for round in 0..=rounds {
-        let server = Server::start_on(&tree, ports.take().unwrap());
-        let one = select(server.address(143), USER.1, server.pid(), messages);
-        let again = select(server.address(143), USER.1, server.pid(), messages);
-        ports = Some(server.stop().1);
-        let other = dovecot.as_ref().map(|dovecot| {
-            dovecot.start();
-            let figures = select(address, PASSWORD, dovecot.pid(), messages);
-            dovecot.stop();
-            figures
+        ours.restart();
+        let one = select(&ours, messages);
+        let again = select(&ours, messages);
+        let other = peer.as_mut().map(|peer| {
+            peer.restart();
+            select(peer, messages)
         });
         if round > 0 {
             mine.push(one);
@@ -84,18 +77,15 @@ fn main() {
     }
 }
 
-fn select(address: SocketAddr, password: &str, pid: u32, messages: usize) -> Figures {
-    let mut imap = Imap::login(address, USER.0, password).unwrap();
+fn select(subject: &Subject, messages: usize) -> Figures {
+    let mut client = subject.client();
     // What a login leaves behind is over.
     std::thread::sleep(Duration::from_millis(50));
-    let before = cpu_nanos(pid);
-    let begun = Instant::now();
-    let answer = imap.ok("SELECT INBOX");
-    let time = begun.elapsed();
-    let cpu = cpu_nanos(pid) - before;
-    assert_eq!(exists(&answer), messages);
-    imap.logout();
-    Figures { time: time.as_secs_f64() * 1e6, cpu: cpu / 1e3 }
+    let before = cpu_nanos(subject.pid());
+    let answer = client.ok("SELECT INBOX", "", LIMIT).unwrap();
+    let cpu = cpu_nanos(subject.pid()) - before;
+    assert_eq!(answer.exists(), messages);
+    Figures { time: answer.time.as_secs_f64() * 1e6, cpu: cpu / 1e3 }
 }
 
 fn middle(figures: &[Figures], of: impl Fn(&Figures) -> f64) -> f64 {

@@ -104,7 +104,9 @@ impl Run {
         let cpu = load::cpu_seconds(pid) - cpu;
         let neighbour = self.neighbour.as_ref().map(Neighbour::longest);
         let figure = Figure { time, cpu, memory: memory(pid), neighbour };
-        self.rows.push(Row { name: name.to_owned(), target, figure });
+        let row = Row { name: name.to_owned(), target, figure };
+        measure::report(self.subject.name(), &row);
+        self.rows.push(row);
         outcome
     }
 

@@ -45,6 +45,14 @@ impl Subject {
         Some(Subject::Dovecot(dovecot))
     }
 
+    /// Which it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Subject::Imaild(..) => "imaild",
+            Subject::Dovecot(_) => "Dovecot",
+        }
+    }
+
     /// Where IMAP is.
     pub fn imap(&self) -> SocketAddr {
         match self {

@@ -10,7 +10,6 @@
 )]
 
 pub mod client;
-pub mod dovecot;
 pub mod imap;
 pub mod ini;
 pub mod letter;
