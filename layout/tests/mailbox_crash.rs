@@ -390,6 +390,64 @@ fn letters_of_many_are_written_a_portion_at_a_time_and_survive_a_crash_in_betwee
     assert!(!mailbox.needs_flush());
 }
 
+/// Flags of so many messages go into a snapshot at the next flush; a crash at any of its steps loses none that was flushed before.
+#[test]
+fn marks_of_many_are_in_the_snapshot_after_a_flush() {
+    let count = LETTERS_AT_ONCE as u32 + 1;
+    let old: Vec<u8> = (1..=count)
+        .flat_map(|n| format!("From <> x\r\nSubject: old{n}\r\nX-UIDL: {n}\r\n\r\n").into_bytes())
+        .collect();
+    let disk = prepared(Some(&old));
+    let bench = Bench::on(disk.clone());
+    let mut mailbox = bench.mailbox();
+    mailbox.refresh(PATIENCE).unwrap();
+    let journal = bench.file.with_extension("rsj");
+    let length = |disk: &SimDisk| disk.content(&journal).unwrap_or_default().len();
+    let mark = |mailbox: &mut Mailbox, set: u32, last: u32| {
+        mailbox.change_flags(&[(1, last)], &FlagChange { set, ..FlagChange::default() }, PATIENCE).unwrap();
+    };
+    mark(&mut mailbox, flag::ANSWERED, 1);
+    mailbox.flush(PATIENCE).unwrap();
+    let short = length(&disk);
+    assert!(short > 0, "one mark waits in the journal");
+    mark(&mut mailbox, flag::FLAGGED, count);
+    drop(mailbox);
+    let flush = |disk: SimDisk| {
+        let mut mailbox = Bench::on(disk).mailbox();
+        mailbox.refresh(PATIENCE)?;
+        mailbox.flush(PATIENCE)?;
+        // Makes the names durable.
+        mailbox.flush(PATIENCE)
+    };
+    let whole = disk.after(Crash::Kill);
+    for n in 1.. {
+        let disk = whole.after(Crash::Kill);
+        disk.fail_at(n, Failure::Crash);
+        let done = flush(disk.clone()).is_ok();
+        for crash in [Crash::Kill, Crash::PowerStrict, Crash::PowerMixed(n), Crash::PowerMixed(n + 1000)] {
+            let disk = disk.after(crash);
+            let mut mailbox = Bench::on(disk.clone()).mailbox();
+            mailbox.refresh(PATIENCE).unwrap();
+            let marked = |mark: u32| mailbox.messages().filter(|record| record.has(mark)).count();
+            assert_eq!(marked(flag::ANSWERED), 1, "operation {n}, {crash:?}");
+            // The second mark may be lost while its flush has not ended.
+            let flagged = marked(flag::FLAGGED);
+            assert!(
+                flagged == count as usize || flagged == 0 && !done,
+                "operation {n}, {crash:?}: {flagged}"
+            );
+            assert!(
+                !done || length(&disk) < short,
+                "operation {n}, {crash:?}: the journal is as long as it was"
+            );
+        }
+        if done {
+            assert!(n > 5, "a flush has more operations than {n}");
+            break;
+        }
+    }
+}
+
 #[test]
 fn looking_changes_no_byte_of_a_mailbox() {
     let disk = prepared(Some(OLD));

@@ -108,6 +108,8 @@ pub struct Records {
     base_count: usize,
     tail: Vec<Record>,
     totals: Totals,
+    /// How often [`Records::change`] changed one.
+    changes: usize,
 }
 
 /// The records of a snapshot as they are in the file.
@@ -133,7 +135,7 @@ impl Records {
     /// Records in memory.
     pub fn from_vec(tail: Vec<Record>) -> Records {
         let totals = Totals::of(tail.iter());
-        Records { base: None, base_count: 0, tail, totals }
+        Records { tail, totals, ..Records::default() }
     }
 
     fn base(&self) -> &[Record] {
@@ -188,7 +190,13 @@ impl Records {
         self.totals.take(record);
         change(record);
         self.totals.add(index, record);
+        self.changes += 1;
         true
+    }
+
+    /// How many changes were made to the records since they were read. Whoever opens the mailbox makes them again, and meanwhile they take memory.
+    pub fn changes(&self) -> usize {
+        self.changes
     }
 
     /// All records in order.
@@ -274,7 +282,7 @@ pub fn open(bytes: Private) -> Option<(Meta, Records)> {
     };
     let totals = stored_totals(&bytes).and_then(|totals| totals.open(header.header_crc.get(), count));
     let totals = totals.unwrap_or_else(|| Totals::of(records_in(&bytes, count).iter()));
-    Some((meta, Records { base: Some(bytes), base_count: count, tail: Vec::new(), totals }))
+    Some((meta, Records { base: Some(bytes), base_count: count, totals, ..Records::default() }))
 }
 
 /// The bytes of a snapshot.

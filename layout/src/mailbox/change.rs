@@ -17,6 +17,10 @@ use std::time::Duration;
 
 /// The most letters that are written by one [`Mailbox::flush`]: some hundredths of a second of work for the disk.
 pub const LETTERS_AT_ONCE: usize = 4096;
+/// A flush writes a snapshot when whoever opens the mailbox would have to make more changes again than this part of its records, one in so many,
+const REPLAYED_PART: usize = 8;
+/// and more than so many, which cost less than the snapshot does.
+const REPLAYED_AT_LEAST: usize = 4096;
 
 /// How flags change (RFC 3501 §6.4.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,7 +191,8 @@ impl Mailbox {
         if self.has_letters() {
             self.write_letters(&*held)?;
         }
-        Ok(())
+        let replay_max = (self.records.len() / REPLAYED_PART).max(REPLAYED_AT_LEAST);
+        self.checkpoint_if_due(!self.has_letters() && self.records.changes() > replay_max)
     }
 
     /// Replaces one letter in the `Status` line of each message whose mark changed (RFC-less: `U` unread, `R` read, as IMail has them).
@@ -219,7 +224,7 @@ impl Mailbox {
             self.write(&Entry::Letters(seen, done))?;
         }
         self.letters_from = if index < self.records.len() { index } else { 0 };
-        self.checkpoint_if_due(false)
+        Ok(())
     }
 }
 
