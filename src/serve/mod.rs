@@ -15,7 +15,6 @@ pub mod board;
 mod cleaning;
 pub mod control;
 mod listen;
-mod memory;
 mod metrics;
 mod notify;
 mod rights;
@@ -188,7 +187,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     // What the logs are not the place for, or cannot take any more on a full disk. A program that has one already keeps it.
     let warnings = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
     let _ = warnings.with_max_level(tracing::Level::WARN).try_init();
-    memory::give_back();
+    crate::memory::set_up();
     let dir = layout::root::locate(Some(&options.root))?;
     let root = Root::new(Arc::new(RealDisk::new()), &dir);
     let (live, notes) = Live::start(&root)?;

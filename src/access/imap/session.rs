@@ -17,6 +17,7 @@ use super::wire::{self, Unread};
 use super::{parse, reply};
 use crate::account::{Account, plain_login_allowed};
 use crate::config::Config;
+use crate::memory;
 use crate::session::Server;
 use crate::session::connection::{Blocking, Connection, ReadError, Stopping};
 use layout::limits::RETURNABLE_MAILBOX_MAX;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
+/// Pieces of more messages than this are worth being given back: some megabytes.
+const MESSAGES_AT_HAND: usize = 20_000;
 /// How long a client may take to log in.
 pub const LOGIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long a client may be silent (RFC 3501 §5.4 asks for at least this).
@@ -440,8 +443,12 @@ impl Session {
             Command::Expunge => self.expunge(None),
             Command::UidExpunge(set) => self.expunge(Some(&set)),
             Command::Search(search) => self.search(out, &search),
-            Command::Sort { search, order } => self.sort(out, &search, &order),
-            Command::Thread { search, algorithm } => self.thread(out, &search, algorithm),
+            Command::Sort { search, order } => {
+                self.with_all_at_hand(|session| session.sort(out, &search, &order))
+            }
+            Command::Thread { search, algorithm } => {
+                self.with_all_at_hand(|session| session.thread(out, &search, algorithm))
+            }
             Command::Store(store) => self.store(out, &store),
             Command::Copy { numbering, set, mailbox } => self.copy(numbering, &set, &mailbox),
             Command::Move { numbering, set, mailbox } => self.move_messages(out, numbering, &set, &mailbox),
@@ -463,6 +470,16 @@ impl Session {
     /// The selected mailbox.
     pub(super) fn selected(&mut self) -> Result<&mut View, Failed> {
         self.view.as_mut().ok_or_else(|| Failed::Bad("select a mailbox first".to_owned()))
+    }
+
+    /// Does what needs a piece of every message in memory at once, and gives the memory back if that was much.
+    fn with_all_at_hand(&mut self, work: impl FnOnce(&mut Session) -> Outcome) -> Outcome {
+        let many = self.view.as_ref().is_some_and(|view| view.uids().len() > MESSAGES_AT_HAND);
+        let outcome = work(self);
+        if many {
+            memory::give_back();
+        }
+        outcome
     }
 
     /// The selected mailbox, if it may be changed.

@@ -2,7 +2,8 @@
 //!
 //! glibc's allocator raises the size from which blocks are mapped on their own to that of the largest block that was ever freed, up to 32 MiB, and
 //! keeps the smaller ones for each thread: once every thread has worked on a message of 16 MB, hundreds of megabytes stay with the process. With a
-//! size of our own it leaves that alone (mallopt(3), `M_MMAP_THRESHOLD`).
+//! size of our own it leaves that alone (mallopt(3), `M_MMAP_THRESHOLD`). Many small blocks, as SORT and THREAD need for each message, stay with the
+//! process as well, until it is told to return what is free (malloc_trim(3)).
 //!
 //! # Failure
 //! None: without this, or with another C library, the process is only larger.
@@ -14,16 +15,28 @@ const LARGE_BLOCK: i32 = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: i32 = 4 << 20;
 
-/// Tells the allocator. Before other threads begin.
+/// Tells the allocator how to go about it. Before other threads begin.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
-pub fn give_back() {
+pub fn set_up() {
     use nix::libc::{M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
     // SAFETY: mallopt only sets numbers of the allocator, under its lock; both are valid, and their order does not matter.
     unsafe {
         mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
         mallopt(M_TRIM_THRESHOLD, KEPT);
     }
+}
+
+/// Nothing to tell.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn set_up() {}
+
+/// Returns what is free to the system, after work that needed very much. Takes milliseconds for each hundred megabytes.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
+pub fn give_back() {
+    // SAFETY: the function takes the allocator's own locks, and touches only pages that nobody uses.
+    unsafe { nix::libc::malloc_trim(0) };
 }
 
 /// Nothing to tell.
