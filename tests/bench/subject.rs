@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::dovecot::{self, Dovecot};
+use crate::support::ini;
 use crate::support::sample::{PRIMARY, SUZUKI};
 use crate::support::server::{Ports, Server};
 use crate::support::tree::Tree;
@@ -31,6 +32,9 @@ impl Subject {
     /// Ours, with this mailbox.
     pub fn imaild(file: &Path) -> Subject {
         let tree = Tree::quiet();
+        // A million messages are more than IMail could read.
+        let registry = ini::set(&tree.registry(), "[Global]", "ReturnToIMail", "dword:00000000");
+        tree.save_registry(&registry);
         let place = mailbox(&tree);
         std::fs::create_dir_all(place.parent().unwrap()).unwrap();
         std::fs::copy(file, place).unwrap();
