@@ -52,8 +52,10 @@ fn main() {
     measure::write_mailbox(&file, SMALL);
     let empty = scratch.path().join("empty.mbx");
     std::fs::write(&empty, "").unwrap();
-    let sessions = |subject: Subject| {
+    let sessions = |mut subject: Subject| {
         subject.add_users(CLIENTS, &file);
+        // Ours looks at an edited registry only when it has been quiet for a moment.
+        subject.restart();
         crowd(&subject)
     };
     println!("\nPOP3, sessions of {CLIENTS} clients, each with a mailbox of {SMALL} messages");
