@@ -4,25 +4,58 @@
 //! without it: opening a mailbox costs the same for ten messages and for a million.
 //!
 //! Lists are shared by the mailbox and by every session that knows the same messages, and keep what they were when the mailbox goes on: until a
-//! list is made it has a mapping of the snapshot of its own, in which UIDs never change. Of a small snapshot the list is made at once.
+//! list is made it has a mapping of the snapshot of its own, in which UIDs never change, or shares the list that it was copied from. So a new
+//! message costs the same in a small mailbox and in a large one. Of a small snapshot the list is made at once.
 
 use super::snapshot::{Base, Records};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Room for so many new messages in a copy: who copies a list that sessions share is about to add to it.
-const AHEAD: usize = 64;
+/// A copy with more UIDs of its own than this is made into one list, which the next copies share.
+const TAIL_MAX: usize = 1024;
 
 /// UIDs in ascending order. As a slice it is made at the first use; the methods here do without.
 #[derive(Default)]
 pub struct Uids {
     /// Where the first ones are, as long as the list is not made.
-    base: Mutex<Option<Base>>,
-    base_len: usize,
+    begin: Mutex<Option<Begin>>,
+    begin_len: usize,
     /// Those behind them, as long as the list is not made.
     tail: Vec<u32>,
-    all: OnceLock<Vec<u32>>,
+    all: OnceLock<Arc<Vec<u32>>>,
+}
+
+/// The first ones of a list that is not made.
+#[derive(Clone)]
+enum Begin {
+    /// They are in a snapshot.
+    Snapshot(Base),
+    /// They are another list.
+    List(Arc<Vec<u32>>),
+}
+
+impl Begin {
+    fn at(&self, index: usize) -> Option<u32> {
+        match self {
+            Begin::Snapshot(base) => base.records().get(index).map(|record| record.uid.get()),
+            Begin::List(list) => list.get(index).copied(),
+        }
+    }
+
+    fn partition(&self, belongs: impl Fn(u32) -> bool) -> usize {
+        match self {
+            Begin::Snapshot(base) => base.records().partition_point(|record| belongs(record.uid.get())),
+            Begin::List(list) => list.partition_point(|uid| belongs(*uid)),
+        }
+    }
+
+    fn write(&self, to: &mut Vec<u32>) {
+        match self {
+            Begin::Snapshot(base) => to.extend(base.records().iter().map(|record| record.uid.get())),
+            Begin::List(list) => to.extend_from_slice(list),
+        }
+    }
 }
 
 impl Uids {
@@ -30,8 +63,8 @@ impl Uids {
     pub fn of(records: &Records) -> Uids {
         match records.unchanged() {
             Some((base, tail)) if records.totals().expunged == 0 => Uids {
-                base_len: base.records().len(),
-                base: Mutex::new(Some(base)),
+                begin_len: base.records().len(),
+                begin: Mutex::new(Some(Begin::Snapshot(base))),
                 tail: tail.iter().map(|record| record.uid.get()).collect(),
                 all: OnceLock::new(),
             },
@@ -40,13 +73,13 @@ impl Uids {
     }
 
     /// What the list is to be made of; `None` if it is made.
-    fn base(&self) -> Option<Base> {
-        self.base.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn begin(&self) -> Option<Begin> {
+        self.begin.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.all.get().map_or(self.base_len + self.tail.len(), Vec::len)
+        self.all.get().map_or(self.begin_len + self.tail.len(), |all| all.len())
     }
 
     /// Is there none?
@@ -56,10 +89,10 @@ impl Uids {
 
     /// The one at `index`.
     pub fn at(&self, index: usize) -> Option<u32> {
-        match self.base() {
+        match self.begin() {
             None => self.get(index).copied(),
-            Some(base) => match index.checked_sub(self.base_len) {
-                None => base.records().get(index).map(|record| record.uid.get()),
+            Some(begin) => match index.checked_sub(self.begin_len) {
+                None => begin.at(index),
                 Some(index) => self.tail.get(index).copied(),
             },
         }
@@ -72,27 +105,45 @@ impl Uids {
 
     /// How many at the begin fulfil a condition that none behind them does.
     pub fn partition(&self, belongs: impl Fn(u32) -> bool) -> usize {
-        let Some(base) = self.base() else { return self.partition_point(|uid| belongs(*uid)) };
-        match base.records().partition_point(|record| belongs(record.uid.get())) {
-            all if all == self.base_len => all + self.tail.partition_point(|uid| belongs(*uid)),
+        let Some(begin) = self.begin() else { return self.partition_point(|uid| belongs(*uid)) };
+        match begin.partition(&belongs) {
+            all if all == self.begin_len => all + self.tail.partition_point(|uid| belongs(*uid)),
             some => some,
         }
     }
 
     /// Adds one that is higher than all.
     pub fn push(&mut self, uid: u32) {
-        match self.all.get_mut() {
-            Some(all) => all.push(uid),
+        match self.all.take().map(Arc::try_unwrap) {
             None => self.tail.push(uid),
+            Some(Ok(mut own)) => {
+                own.push(uid);
+                self.all = OnceLock::from(Arc::new(own));
+            }
+            Some(Err(shared)) => *self = Uids { tail: vec![uid], ..Uids::behind(shared) },
         }
     }
 
-    fn make(&self) -> Vec<u32> {
-        let base = self.base();
-        let in_base = base.iter().flat_map(|base| base.records()).map(|record| record.uid.get());
-        let mut all = Vec::with_capacity(self.base_len + self.tail.len());
-        all.extend(in_base);
+    /// A list that is not made, of which this is all.
+    fn behind(list: Arc<Vec<u32>>) -> Uids {
+        Uids { begin_len: list.len(), begin: Mutex::new(Some(Begin::List(list))), ..Uids::default() }
+    }
+
+    fn make(&self) -> Arc<Vec<u32>> {
+        let mut all = Vec::with_capacity(self.begin_len + self.tail.len());
+        self.begin().iter().for_each(|begin| begin.write(&mut all));
         all.extend_from_slice(&self.tail);
+        Arc::new(all)
+    }
+
+    /// The list, made.
+    fn list(&self) -> &Arc<Vec<u32>> {
+        if let Some(all) = self.all.get() {
+            return all;
+        }
+        let all = self.all.get_or_init(|| self.make());
+        // The mapping would count as our memory, and keep a snapshot that was replaced on the disk.
+        *self.begin.lock().unwrap_or_else(PoisonError::into_inner) = None;
         all
     }
 }
@@ -101,36 +152,26 @@ impl Deref for Uids {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        if let Some(all) = self.all.get() {
-            return all;
-        }
-        let all = self.all.get_or_init(|| self.make());
-        // The mapping would count as our memory, and keep a snapshot that was replaced on the disk.
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        all
+        self.list()
     }
 }
 
 impl FromIterator<u32> for Uids {
     fn from_iter<I: IntoIterator<Item = u32>>(uids: I) -> Uids {
-        Uids { all: OnceLock::from(uids.into_iter().collect::<Vec<_>>()), ..Uids::default() }
+        Uids { all: OnceLock::from(Arc::new(uids.into_iter().collect::<Vec<_>>())), ..Uids::default() }
     }
 }
 
 impl Clone for Uids {
     fn clone(&self) -> Uids {
-        match self.base() {
-            Some(base) => Uids {
-                base: Mutex::new(Some(base)),
-                base_len: self.base_len,
+        match self.begin() {
+            Some(begin) if self.tail.len() <= TAIL_MAX => Uids {
+                begin: Mutex::new(Some(begin)),
+                begin_len: self.begin_len,
                 tail: self.tail.clone(),
                 all: OnceLock::new(),
             },
-            None => {
-                let mut all = Vec::with_capacity(self.len() + AHEAD);
-                all.extend_from_slice(self);
-                all.into_iter().collect()
-            }
+            _ => Uids::behind(self.list().clone()),
         }
     }
 }
@@ -211,11 +252,11 @@ mod tests {
             uids.push(3310);
             expected.push(3310);
             let other = uids.clone();
-            assert_eq!((is_made(&uids), is_made(&other)), (small, small));
+            assert_eq!((is_made(&uids), is_made(&other)), (small, false));
             assert_list(&uids, &expected);
 
             assert_eq!(*uids, expected[..]);
-            assert!(is_made(&uids) && uids.base().is_none());
+            assert!(is_made(&uids) && uids.begin().is_none());
             assert_list(&uids, &expected);
             assert_list(&other, &expected);
             uids.push(3311);
@@ -240,5 +281,23 @@ mod tests {
         expected.remove(1);
         expected.push(3333);
         assert_eq!(*after, expected[..]);
+    }
+
+    /// However many messages are added while sessions share the list, it is copied once in a thousand.
+    #[test]
+    fn adding_to_a_shared_list_copies_what_was_added() {
+        let mut expected = many();
+        let mut uids: Arc<Uids> = Arc::new(expected.iter().copied().collect());
+        let mut made = 0;
+        for uid in 4000..4000 + 3 * TAIL_MAX as u32 {
+            let shared = uids.clone();
+            Arc::make_mut(&mut uids).push(uid);
+            expected.push(uid);
+            assert_eq!((uids.len(), shared.len()), (expected.len(), expected.len() - 1));
+            made += usize::from(is_made(&shared) && shared.len() > many().len());
+        }
+        assert_eq!(made, 2);
+        assert_list(&uids, &expected);
+        assert_eq!(**uids, expected[..]);
     }
 }

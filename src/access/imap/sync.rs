@@ -219,17 +219,18 @@ impl View {
 
     /// Compares the two lists of UIDs, both ascending.
     fn compare(&mut self, current: &Arc<Uids>, expunges: bool, news: &mut News) {
-        let mut rest: &[u32] = current;
-        let mut gone = 0u32;
-        let mut expunged = Vec::new();
         // As many UIDs up to the last one are the same UIDs, since none is ever given below another: nothing to compare when
         // messages were only added.
         let known = self.uids.len();
-        let only_added = known > 0 && current.at(known - 1) == self.uids.highest();
-        if only_added {
-            rest = current.get(known..).unwrap_or_default();
+        if known > 0 && current.at(known - 1) == self.uids.highest() {
+            self.uids = current.clone();
+            news.exists = (current.len() > known).then_some(current.len());
+            return;
         }
-        for (index, uid) in self.uids.iter().enumerate().filter(|_| !only_added) {
+        let mut rest: &[u32] = current;
+        let mut gone = 0u32;
+        let mut expunged = Vec::new();
+        for (index, uid) in self.uids.iter().enumerate() {
             match rest {
                 [first, after @ ..] if first == uid => rest = after,
                 _ => {
