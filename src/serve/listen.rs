@@ -1,8 +1,8 @@
 //! The sockets on which clients are waited for: bound by us, or passed by who started us (systemd's socket activation, `LISTEN_FDS`).
 //!
-//! Root's rights are given up when the sockets are bound, so a port below 1024 could not be bound again. Therefore a socket stays ours until the
-//! process ends: closing it ends the waiting for clients ([`Bound::close`]), whom the system refuses from then on, and opening it
-//! begins that again. The log server's port has no such state: while it is closed, what comes waits in the system, as much as that holds.
+//! A socket stays ours until the process ends, whether it was bound or passed: one that was passed could not be had again, and a port that is
+//! below 1024 is bound again only with a right that the server may not have. Closing it ends the waiting for clients ([`Bound::close`]), whom
+//! the system refuses from then on, and opening it begins that again. The log server's port has no such state: while it is closed, what comes waits in the system, as much as that holds.
 //!
 //! A passed socket is told by its port, with `--port-offset` added. A service of which one socket was passed gets only those that were
 //! passed; the ports of the others are bound.

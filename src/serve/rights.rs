@@ -1,18 +1,21 @@
 //! Giving up root's rights.
 //!
-//! Started by root, the server binds its ports and then becomes the owner of the data directory, for good. If that owner is root it goes on as
-//! root and says so once; started by anyone else it stays that.
+//! Started by root, the server binds its ports and then becomes the owner of the data directory, for good. It keeps one right, that to bind
+//! ports below 1024 (CAP_NET_BIND_SERVICE), as the unit for systemd gives it: a service that was not asked for at the start can be started
+//! later. Programs that it runs do not inherit that. If the owner is root it goes on as root and says so once; started by anyone else it
+//! stays that.
 //!
 //! # Failure
 //! If the rights cannot be given up, or could be taken back, the server does not start.
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Becomes the owner of `root`. Before the first thread is started: the change holds for the whole process all the same, since glibc tells
-/// all threads, but so nothing runs with two identities.
+/// Becomes the owner of `root`. Before the first thread is started: of the identity glibc tells all threads, but of capabilities each has its
+/// own, which those that it starts inherit.
 pub fn give_up(root: &Path) -> io::Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     if !Uid::effective().is_root() {
@@ -26,9 +29,15 @@ pub fn give_up(root: &Path) -> io::Result<()> {
         );
         return Ok(());
     }
+    // A container may have taken even that from its root.
+    let kept = capabilities(None)?.permitted & CapabilitySet::NET_BIND_SERVICE;
+    set_keep_capabilities(true)?;
     setgroups(&[gid])?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
+    set_keep_capabilities(false)?;
     if setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
         return Err(io::Error::other("root's rights could not be given up for good"));
     }

@@ -25,6 +25,9 @@ pub const SPARE: [u16; 2] = [2, 3];
 /// highest port stays below the range that the system gives to outgoing connections.
 const FIRST_OFFSET: u16 = 10_000;
 const OFFSETS: u16 = 140;
+/// The same for ports that all but those of TLS stay below 1024.
+const FIRST_LOW_OFFSET: u16 = 400;
+const LOW_OFFSETS: u16 = 30;
 
 /// Port offset of one server, kept for it alone by a listener on a port that no service uses.
 pub struct Ports {
@@ -37,8 +40,16 @@ impl Ports {
     /// Finds a free offset.
     pub fn reserve() -> Ports {
         let start = (std::process::id() % u32::from(OFFSETS)) as u16;
-        let free = (0..OFFSETS).find_map(|step| {
-            let offset = FIRST_OFFSET + (start + step) % OFFSETS * 100;
+        Ports::free((0..OFFSETS).map(|step| FIRST_OFFSET + (start + step) % OFFSETS * 100))
+    }
+
+    /// Finds a free offset with which the ports without TLS need a right; for root.
+    pub fn reserve_low() -> Ports {
+        Ports::free((0..LOW_OFFSETS).map(|step| FIRST_LOW_OFFSET + step))
+    }
+
+    fn free(mut offsets: impl Iterator<Item = u16>) -> Ports {
+        let free = offsets.find_map(|offset| {
             let kept = TcpListener::bind((Ipv4Addr::LOCALHOST, offset + 1)).ok()?;
             // Asked by a call rather than by a listener: a program that another test starts at this moment holds our
             // listeners until its own code begins, and the port would seem taken.

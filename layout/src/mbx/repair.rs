@@ -9,8 +9,9 @@
 //! | text before the first message, which is never served | takes it out |
 //! | none of our messages at all | takes everything out |
 //!
-//! Nothing is thrown away: a [`Sink`] gets every byte of the file once, either as kept or as lost, in the order of the file; what is kept
-//! has none of these faults. Whole messages are kept byte for byte.
+//! Nothing is thrown away: a [`Sink`] gets every byte of the file once, either as kept or as lost, in the order of the file, but that NUL bytes
+//! in a line that is lost come before the rest of it; a file that is lost as a whole is lost as it is. What is kept has none of these
+//! faults. Whole messages are kept byte for byte.
 //!
 //! # Failure
 //! Only reading and the sink can fail.
@@ -627,6 +628,10 @@ mod tests {
             assert_eq!(damages(&report), [damage], "{report:?}");
             assert_eq!((both.kept.as_slice(), &both.lost), (kept.as_slice(), &lost), "{damage:?}");
         }
+        // NUL bytes are taken out of a line before it is known that the line is lost, too.
+        let (report, both) = repaired(&join(&[b"a\0\0b\r\nc\0\0\r\n", &one]));
+        assert_eq!(damages(&report), [Damage::Nul, Damage::Nul, Damage::Head]);
+        assert_eq!((both.kept, both.lost), (one.clone(), b"\0\0ab\r\n\0\0c\r\n".to_vec()));
         let (report, both) = repaired(&join(&[&one, b"From <a@"]));
         assert_eq!(damages(&report), [Damage::NoHeader, Damage::Torn]);
         assert_eq!((both.kept, both.lost), (one.clone(), b"From <a@".to_vec()));

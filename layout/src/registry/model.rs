@@ -1099,6 +1099,21 @@ Address=$virtual009
         }
     }
 
+    /// The README's tables have every setting, and its default.
+    #[test]
+    fn every_setting_is_written_down() {
+        let readme = include_str!("../../README.md");
+        for setting in SETTINGS {
+            let name = format!("`{}`", setting.name);
+            let row = readme.lines().find(|line| line.starts_with('|') && line.contains(&name));
+            let row = row.unwrap_or_else(|| panic!("{name} is missing"));
+            assert!(row.contains(setting.default), "{name}: {row}");
+        }
+        for section in [PATHS, ROUTES, IMPORTED] {
+            assert!(readme.contains(&format!("`[{section}]`")), "{section}");
+        }
+    }
+
     #[test]
     fn every_setting_is_read_with_its_default() {
         let empty = registry("");
