@@ -298,12 +298,7 @@ fn withdraw(mailbox: &mut Mailbox, stage: &Stage) {
 }
 
 /// A failed sync fails every job that took part in it.
-fn fail_all(
-    stages: &mut Stages,
-    jobs: &mut [AppendJob<'_>],
-    synced: io::Result<()>,
-    written: bool,
-) {
+fn fail_all(stages: &mut Stages, jobs: &mut [AppendJob<'_>], synced: io::Result<()>, written: bool) {
     let Err(error) = synced else { return };
     for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
         if let Ok(Some(open)) = stage
@@ -325,9 +320,8 @@ fn finish(mailbox: &mut Mailbox, stage: Stage) -> Result<Vec<Appended>, MailboxE
     // From here on nothing can fail the job: the messages are stored.
     mailbox.names_unsynced = false;
     let seen = stage.file.stamp().map(|stamp| Seen { stamp, taken: mailbox.disk.now() });
-    let done = seen
-        .map_err(MailboxError::from)
-        .and_then(|seen| mailbox.write_to(&**journal, &Entry::Done(seen)));
+    let done =
+        seen.map_err(MailboxError::from).and_then(|seen| mailbox.write_to(&**journal, &Entry::Done(seen)));
     if done.is_err() || !stage.repair.is_empty() {
         // The bytes of a repair belong to the message before, whose record must be made anew.
         mailbox.suspect = true;

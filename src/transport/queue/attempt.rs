@@ -3,9 +3,10 @@
 
 use super::here::Storing;
 use super::onward::{outbound_size, refused};
-use super::settle::{Results, Settled};
+use super::settle::{Results, Settled, Verdict};
 use super::{Cause, wait};
 use crate::config::Config;
+use crate::mailbox::commit::BATCH_MESSAGES;
 use crate::transport::Inner;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::deliver::key;
@@ -21,14 +22,20 @@ use layout::spool::dsn::MessageDsn;
 use layout::spool::id::{ItemName, Origin, Role};
 use layout::spool::qfile::Envelope;
 use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::SemaphorePermit;
 
 /// When an item of which nothing is known, since it could not be read, is looked at again.
 pub(super) const ODD_FOR: Duration = Duration::from_secs(60);
-/// So many copies are under way at the same time, twice as many at most.
-const COPIES_AT_ONCE: usize = 256;
+/// So many copies are under way at the same time, of all items: as many as are stored in one round, so that more would only take memory.
+pub(in crate::transport) const COPIES_MAX: usize = BATCH_MESSAGES;
+/// So many are handed over at a time: while some are stored, the next are made ready.
+const COPIES_AT_ONCE: usize = COPIES_MAX / 4;
+
+/// Room for copies, as long as it is held.
+pub(super) type Room<'a> = SemaphorePermit<'a>;
 
 /// What becomes of an item after a try.
 pub(super) enum Rest {
@@ -208,13 +215,13 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
     Ok(Taken { claim, stamp, loaded, source, waited })
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
         let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let (mut elsewhere, mut subject) = (Vec::new(), Vec::new());
-        let (mut seen, mut storing) = (HashSet::new(), Vec::new());
+        let (mut seen, mut storing) = (HashSet::new(), VecDeque::new());
         let before: HashSet<String> = self.results.verdicts.keys().cloned().collect();
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
@@ -272,15 +279,37 @@ impl Pass<'_> {
             let single = mailboxes.len() == 1;
             // Those that are under way at the same time share their syncs.
             for some in mailboxes.chunks(COPIES_AT_ONCE) {
-                storing.push(self.store(&recipient, some, single));
-                if storing.iter().map(Storing::copies).sum::<usize>() >= COPIES_AT_ONCE {
-                    self.stored(std::mem::take(&mut storing)).await;
-                }
+                let room = self.room(&mut storing, some.len()).await;
+                storing.push_back(self.store(&recipient, some, single, room));
             }
         }
-        self.stored(storing).await;
+        for some in storing {
+            self.stored(some).await;
+        }
+        // Mailboxes of a large group come in several parts: who asked hears of success when all have the message.
+        for (address, Verdict { left, failures, arrived }) in &mut self.results.verdicts {
+            if !before.contains(address) && !(left.is_empty() && failures.is_empty()) {
+                arrived.retain(|(who, how)| who != address || *how != Action::Delivered);
+            }
+        }
         elsewhere.extend(self.outbound(envelope, subject));
         self.send(elsewhere).await;
+    }
+
+    /// Room for so many more copies. Whoever waits for it has none of his own under way, so that no two can wait for each other.
+    async fn room(&mut self, storing: &mut VecDeque<Storing<'a>>, copies: usize) -> Option<Room<'a>> {
+        let (all, inner) = (u32::try_from(copies).unwrap_or(u32::MAX), self.inner);
+        loop {
+            match (inner.copies.try_acquire_many(all), storing.pop_front()) {
+                (Ok(room), first) => {
+                    first.into_iter().for_each(|first| storing.push_front(first));
+                    return Some(room);
+                }
+                (Err(_), Some(first)) => self.stored(first).await,
+                // Closed it never is.
+                (Err(_), None) => return inner.copies.acquire_many(all).await.ok(),
+            }
+        }
     }
 
     fn unroutable(&mut self, address: &str, why: Unroutable) {
