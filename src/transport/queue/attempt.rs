@@ -2,7 +2,8 @@
 //! recipients, [`super::settle`] writes down what came of it, [`super::tell`] tells the sender.
 
 use super::here::Storing;
-use super::onward::{outbound_size, refused};
+use super::lists::Crowd;
+use super::onward::{Onward, outbound_size, refused};
 use super::settle::{Results, Settled, Verdict};
 use super::{Cause, wait};
 use crate::config::Config;
@@ -20,9 +21,9 @@ use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::spool::dsn::MessageDsn;
 use layout::spool::id::{ItemName, Origin, Role};
-use layout::spool::qfile::Envelope;
+use layout::spool::qfile::{Envelope, Recipient};
 use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
@@ -71,6 +72,8 @@ pub(super) struct Pass<'a> {
     pub(super) results: Results,
     /// Lists that addresses of the envelope stand for.
     pub(super) lists: Vec<(String, ListTarget)>,
+    /// Many elsewhere whom one address of the envelope stands for.
+    pub(super) crowds: Vec<Crowd>,
 }
 
 /// Tries an item.
@@ -134,6 +137,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         // What came of it before, if that could not be written down.
         results: inner.unsettled.take(name),
         lists: Vec::new(),
+        crowds: Vec::new(),
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
@@ -143,6 +147,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     });
     pass.deliver(&envelope).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
+    tokio::task::block_in_place(|| pass.serve_crowds(&mut claim, &mut envelope));
     let settled = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp));
     let Settled { status, rest, ends_durably } =
         settled.inspect_err(|error| inner.unsettled.keep(name, &mut pass.results, error))?;
@@ -254,7 +259,11 @@ impl<'a> Pass<'a> {
                     self.run_program(&address, target).await;
                 }
             }
-            for target in routed.remote {
+            let laid_out = envelope.laid_out(&Crowd::key(&address)).is_some();
+            if laid_out {
+                self.crowd(&recipient, Vec::new());
+            }
+            for target in routed.remote.into_iter().filter(|_| !laid_out) {
                 if !seen.insert(target.to_lowercase()) {
                     continue;
                 }
@@ -293,6 +302,7 @@ impl<'a> Pass<'a> {
             }
         }
         elsewhere.extend(self.outbound(envelope, subject));
+        let elsewhere = self.without_crowds(envelope, elsewhere);
         self.send(elsewhere).await;
     }
 
@@ -310,6 +320,30 @@ impl<'a> Pass<'a> {
                 (Err(_), None) => return inner.copies.acquire_many(all).await.ok(),
             }
         }
+    }
+
+    /// Takes out those whose address stands for many.
+    fn without_crowds(&mut self, envelope: &Envelope, elsewhere: Vec<Onward>) -> Vec<Onward> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        elsewhere.iter().for_each(|(address, _)| *counts.entry(address).or_default() += 1);
+        counts.retain(|_, count| *count > Crowd::MORE_THAN);
+        let many: HashSet<String> = counts.into_keys().map(str::to_owned).collect();
+        let (crowds, few): (Vec<_>, Vec<_>) =
+            elsewhere.into_iter().partition(|(address, _)| many.contains(address));
+        let mut targets: HashMap<String, Vec<String>> = HashMap::new();
+        crowds.into_iter().for_each(|(address, to)| targets.entry(address).or_default().push(to.address));
+        for recipient in envelope.recipients() {
+            if let Some(targets) = targets.remove(&recipient.address) {
+                self.crowd(&recipient, targets);
+            }
+        }
+        few
+    }
+
+    fn crowd(&mut self, recipient: &Recipient, targets: Vec<String>) {
+        let Recipient { address, original, dsn, .. } = recipient.clone();
+        let original = original.or_else(|| Some(address.clone()));
+        self.crowds.push(Crowd { address, original, dsn, targets });
     }
 
     fn unroutable(&mut self, address: &str, why: Unroutable) {
