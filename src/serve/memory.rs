@@ -14,15 +14,21 @@ const LARGE_BLOCK: i32 = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: i32 = 4 << 20;
 
+/// So many heaps there are at most. Without a limit there are eight for each core, and each keeps what its threads once used: the items of a large
+/// list's post are worked on by as many threads.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HEAPS: i32 = 2;
+
 /// Tells the allocator. Before other threads begin.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 pub fn give_back() {
-    use nix::libc::{M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
-    // SAFETY: mallopt only sets numbers of the allocator, under its lock; both are valid, and their order does not matter.
+    use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
+    // SAFETY: mallopt only sets numbers of the allocator, under its lock; all are valid, and their order does not matter.
     unsafe {
         mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
         mallopt(M_TRIM_THRESHOLD, KEPT);
+        mallopt(M_ARENA_MAX, HEAPS);
     }
 }
 
