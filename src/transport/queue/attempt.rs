@@ -297,7 +297,8 @@ impl<'a> Pass<'a> {
         }
         // Mailboxes of a large group come in several parts: who asked hears of success when all have the message.
         for (address, Verdict { left, failures, arrived }) in &mut self.results.verdicts {
-            if !before.contains(address) && !(left.is_empty() && failures.is_empty()) {
+            let everywhere = left.is_empty() && failures.is_empty();
+            if !everywhere && !before.contains(address) {
                 arrived.retain(|(who, how)| who != address || *how != Action::Delivered);
             }
         }
