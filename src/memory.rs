@@ -15,15 +15,19 @@ const LARGE_BLOCK: i32 = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: i32 = 4 << 20;
 
-/// Tells the allocator how to go about it. Before other threads begin.
+/// Tells the allocator how to go about it: also that there is no more than one heap for each core. Without that there are eight, and each
+/// keeps what its threads once used; the items of a large list's post are worked on by as many threads. Before other threads begin.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 pub fn set_up() {
-    use nix::libc::{M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
-    // SAFETY: mallopt only sets numbers of the allocator, under its lock; both are valid, and their order does not matter.
+    use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
+    let heaps =
+        std::thread::available_parallelism().map_or(2, |cores| i32::try_from(cores.get()).unwrap_or(2));
+    // SAFETY: mallopt only sets numbers of the allocator, under its lock; all are valid, and their order does not matter.
     unsafe {
         mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
         mallopt(M_TRIM_THRESHOLD, KEPT);
+        mallopt(M_ARENA_MAX, heaps.max(2));
     }
 }
 

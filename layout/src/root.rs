@@ -37,6 +37,9 @@ pub struct Root {
     listings: Arc<Mutex<HashMap<TreePath, Listing>>>,
 }
 
+/// So many directories are remembered: each user has one, and mail to a list comes by thousands of them.
+const LISTINGS_MAX: usize = 500;
+
 struct Listing {
     stamp: Stamp,
     /// Lower-case name to the entry that counts.
@@ -164,7 +167,11 @@ impl Root {
             }
         }
         let names = Arc::new(names);
-        lock().insert(dir.clone(), Listing { stamp, names: names.clone() });
+        let mut listings = lock();
+        if listings.len() >= LISTINGS_MAX {
+            listings.clear();
+        }
+        listings.insert(dir.clone(), Listing { stamp, names: names.clone() });
         Ok(names)
     }
 

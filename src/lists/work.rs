@@ -19,6 +19,7 @@ use layout::list::File;
 use layout::list::bounces::Bounces;
 use layout::list::change::{Change, ChangeError, rewrite};
 use layout::mbx::compose::Source;
+use layout::spool::dsn::Dsn;
 use std::io;
 
 /// Recipients of one item: what a crash repeats at most, of those elsewhere (the default of IMail 11's list settings is of this size).
@@ -48,6 +49,7 @@ pub struct Mailing {
 }
 
 /// The recipients of one item.
+#[derive(Default)]
 pub struct Chunk {
     /// Their addresses.
     pub recipients: Vec<String>,
@@ -55,6 +57,10 @@ pub struct Chunk {
     pub may_create: bool,
     /// Does a rule send it there?
     pub ruled: bool,
+    /// The address that they stand for, if the sender is to hear of it.
+    pub original: Option<String>,
+    /// What the sender wants to be told of them.
+    pub dsn: Dsn,
 }
 
 /// What is to be done.
@@ -90,12 +96,12 @@ impl Mailing {
     pub fn ruled(came: &Came<'_>, list: &List<'_>, to: String) -> Mailing {
         let begin = super::header::sent_on_mark(&list.address).into_bytes();
         let copy = Copy { begin, rest: Some(0) };
-        let chunks = vec![Chunk { recipients: vec![to], may_create: true, ruled: true }];
+        let chunks = vec![Chunk { recipients: vec![to], may_create: true, ruled: true, ..Chunk::default() }];
         Mailing { sender: came.sender.to_owned(), owner: list.owner.clone(), copy, chunks }
     }
 
     fn one(sender: String, to: String, copy: Copy) -> Mailing {
-        let chunks = vec![Chunk { recipients: vec![to], may_create: false, ruled: false }];
+        let chunks = vec![Chunk { recipients: vec![to], ..Chunk::default() }];
         Mailing { sender, owner: String::new(), copy, chunks }
     }
 }
@@ -103,7 +109,7 @@ impl Mailing {
 /// Cuts recipients into items.
 pub fn chunks(recipients: Vec<String>) -> Vec<Chunk> {
     let pieces = recipients.chunks(CHUNK);
-    pieces.map(|piece| Chunk { recipients: piece.to_vec(), may_create: false, ruled: false }).collect()
+    pieces.map(|piece| Chunk { recipients: piece.to_vec(), ..Chunk::default() }).collect()
 }
 
 /// A post, or a command in its subject.
@@ -128,7 +134,7 @@ pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Pla
             items.extend(digest.map(|address| Chunk {
                 recipients: vec![address],
                 may_create: true,
-                ruled: false,
+                ..Chunk::default()
             }));
             let mailing =
                 Mailing { sender: list.address.bounce(), owner: list.owner.clone(), copy, chunks: items };

@@ -31,6 +31,7 @@ use layout::mailbox::{Content, MailboxError};
 use layout::mbx::compose::{NewMessage, Source, Way};
 use layout::mbx::view::Reader;
 use layout::name::MailboxName;
+use layout::spool::qfile::Fields;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,7 +130,8 @@ impl Inner {
         drop(entries);
         // A digest without members is one all the same: its posts are put away.
         let nothing = Source::Bytes(Vec::new().into());
-        let items = self.lay_out(config, &list.address.domain, &about(list, next), &[mailing], &nothing)?;
+        let common = Fields { host: list.address.domain.clone(), ..Fields::default() };
+        let items = self.lay_out(config, &common, &about(list, next), &[mailing], &nothing)?;
         let next = note(list, Sent { items: items.max(1), ..next })?;
         self.finish_digest(list, target, open, next.uidvalidity, next)?;
         note(list, Sent { items: 0, ..next })?;

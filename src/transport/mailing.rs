@@ -47,11 +47,12 @@ impl About {
 }
 
 impl Inner {
-    /// The first step: all items are written. Answers how many. `source` is the message that copies have their rest of. Blocks.
+    /// The first step: all items are written. Answers how many. `common` is what all envelopes have, `source` the message that copies have
+    /// their rest of. Blocks.
     pub(super) fn lay_out(
         &self,
         config: &Config,
-        host: &str,
+        common: &Fields,
         about: &About,
         mailings: &[Mailing],
         source: &Source,
@@ -71,7 +72,7 @@ impl Inner {
                     0 => self.body(&name, &mailing.copy, source)?,
                     _ => Body::Same(first.clone()),
                 };
-                let envelope = Envelope::new(&fields(config, host, &name, mailing, chunk));
+                let envelope = Envelope::new(&fields(config, common, &name, mailing, chunk));
                 round.push(self.store.prepare(&name, body, &envelope)?);
                 number += 1;
                 if round.len() == ROUND {
@@ -122,17 +123,21 @@ fn count(mailings: &[Mailing]) -> usize {
     mailings.iter().map(|mailing| mailing.chunks.len()).sum()
 }
 
-fn fields(config: &Config, host: &str, name: &ItemName, mailing: &Mailing, chunk: &Chunk) -> Fields {
-    let recipient =
-        |address: &String| Waiting { address: address.clone(), ruled: chunk.ruled, ..Waiting::default() };
+fn fields(config: &Config, common: &Fields, name: &ItemName, mailing: &Mailing, chunk: &Chunk) -> Fields {
+    let Chunk { original, dsn, ruled, .. } = chunk;
+    let recipient = |address: &String| Waiting {
+        address: address.clone(),
+        original: original.clone(),
+        ruled: *ruled,
+        dsn: dsn.clone(),
+    };
     Fields {
         data: windows_path(config, &name.file(Role::Data)),
-        host: host.to_owned(),
         // Mail of a user may make a mailbox.
-        auth_user: if chunk.may_create { mailing.owner.clone() } else { String::new() },
+        auth_user: if chunk.may_create { mailing.owner.clone() } else { common.auth_user.clone() },
         sender: mailing.sender.clone(),
         list_owner: mailing.owner.clone(),
         recipients: chunk.recipients.iter().map(recipient).collect(),
-        ..Fields::default()
+        ..common.clone()
     }
 }

@@ -56,7 +56,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 /// For so many at most one recipient stands while its message comes in.
@@ -88,6 +88,8 @@ struct Inner {
     /// What came of items that could not be written down.
     unsettled: queue::Unsettled,
     remote: Remote,
+    /// Room for copies that the queue has under way ([`queue::COPIES_MAX`]).
+    copies: Semaphore,
     /// How long the program of an alias may run.
     program_time_max: Duration,
     /// Tells the queue of items to try now, while it runs in this process.
@@ -186,6 +188,7 @@ impl Transport {
             policies: Policies::default(),
             requests: etrn::Requests::default(),
             unsettled: queue::Unsettled::default(),
+            copies: Semaphore::new(queue::COPIES_MAX),
             remote,
             program_time_max,
             new_items: ArcSwapOption::empty(),

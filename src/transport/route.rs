@@ -306,7 +306,8 @@ impl<'a> Walk<'a> {
                 let bytes = bytes
                     .map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
                 let group = Group::parse(bytes, self.config.registry.global.code_page);
-                let members: Vec<String> = group.members().collect();
+                // While a client waits no more are looked at than are followed.
+                let members: Vec<String> = group.members().take(self.group_max.saturating_add(1)).collect();
                 if members.len() > self.group_max {
                     self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
                     return Ok(());

@@ -2,6 +2,8 @@
 //! memory grows with the members.
 //!
 //! Everything is measured beside something of the same run: a message to one mailbox, and as many messages to as many mailboxes without a list.
+//! Copies and messages find the same: mailboxes that have to be made, with their directories, or those that are there, of which a server that was
+//! just started knows nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a benchmark reports by panicking")]
 
 mod load;
@@ -104,8 +106,10 @@ fn middle(mut all: Vec<f64>) -> f64 {
 struct Figures {
     /// Seconds to accept a post, and a message to one mailbox.
     accepted: [f64; 2],
-    /// Copies a second here, of a post and of plain mail.
-    rates: [f64; 2],
+    /// Copies a second here, of a post and of plain mail, into new mailboxes.
+    new: [f64; 2],
+    /// The same into mailboxes that are there.
+    there: [f64; 2],
     /// The most memory, in MB.
     memory: f64,
 }
@@ -125,35 +129,58 @@ fn accepting(kind: Kind, members: usize) -> [f64; 2] {
     times.map(middle)
 }
 
+/// Waits until each of these users has so many messages. Looks at one mailbox at a time, to take little from the server.
+fn wait_for_all(tree: &Tree, users: &[String], messages: usize, begun: Instant) {
+    for mut mailbox in mailboxes(tree, users) {
+        while mailbox.count() < messages {
+            assert!(begun.elapsed() < LIMIT, "copies do not arrive");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Messages a second of plain mail to all users.
+fn plain(server: &Server, users: &[String]) -> f64 {
+    let recipients: Vec<String> = users.iter().map(|user| format!("{user}@{DOMAIN}")).collect();
+    let begun = Instant::now();
+    Load { messages: users.len(), size: SMALL, recipients: &recipients, reconnect: false }
+        .send(server.address(25));
+    users.len() as f64 / begun.elapsed().as_secs_f64()
+}
+
 fn measure(kind: Kind, members: usize) -> Figures {
     let accepted = accepting(kind, members);
     let (tree, users) = tree(kind, members);
     let sink = Sink::start(&[]);
     let route = format!("{ELSEWHERE}={}", sink.address());
     let start = || Server::start_with(&tree, Ports::reserve(), &["--route", &route]);
+    // Copies a second of a post.
+    let post = |server: &Server, number: usize| {
+        let begun = Instant::now();
+        self::accepted(&mut Session::open(server.address(25)), number, &format!("all@{DOMAIN}"));
+        wait_for_all(&tree, &users, number, begun);
+        let rate = users.len() as f64 / begun.elapsed().as_secs_f64();
+        while waits(&tree) {
+            assert!(begun.elapsed() < LIMIT, "the spool does not get empty");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let expected = (number * members / 2, number * members / 2);
+        assert_eq!((copies(&tree, &users), sink.copies()), expected, "each has it once");
+        rate
+    };
     let server = start();
-    let begun = Instant::now();
-    self::accepted(&mut Session::open(server.address(25)), 0, &format!("all@{DOMAIN}"));
-    while copies(&tree, &users) < users.len() {
-        assert!(begun.elapsed() < LIMIT, "copies do not arrive");
-        thread::sleep(Duration::from_millis(50));
-    }
-    let rate = users.len() as f64 / begun.elapsed().as_secs_f64();
-    while waits(&tree) {
-        assert!(begun.elapsed() < LIMIT, "the spool does not get empty");
-        thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!((copies(&tree, &users), sink.copies()), (members / 2, members / 2), "each has it once");
+    let post_new = post(&server, 1);
     let memory = load::memory_mb(server.pid(), "VmHWM");
     server.stop();
-    // The mailboxes are there by now, as those of most users are.
     let server = start();
-    let recipients: Vec<String> = users.iter().map(|user| format!("{user}@{DOMAIN}")).collect();
-    let begun = Instant::now();
-    Load { messages: users.len(), size: SMALL, recipients: &recipients, reconnect: false }
-        .send(server.address(25));
-    let plain = users.len() as f64 / begun.elapsed().as_secs_f64();
-    Figures { accepted, rates: [rate, plain], memory }
+    let post_there = post(&server, 2);
+    server.stop();
+    let server = start();
+    let plain_there = plain(&server, &users);
+    server.stop();
+    let (tree, users) = self::tree(kind, members);
+    let plain_new = plain(&Server::start(&tree), &users);
+    Figures { accepted, new: [post_new, plain_new], there: [post_there, plain_there], memory }
 }
 
 fn main() {
@@ -167,10 +194,17 @@ fn main() {
         load::print_figure("a message to one mailbox is accepted", message, "ms", None);
         load::print_figure("a post is accepted", post, "ms", None);
         load::print_figure("a post beside a message", post / message, "times", Some(ACCEPTED_MAX));
-        let [rate, plain] = large.rates;
-        load::print_figure("plain mail to as many mailboxes", plain, "messages/s", None);
-        load::print_figure("copies of a post", rate, "copies/s", None);
-        load::print_figure("plain mail beside copies", plain / rate, "times", Some(RATE_MIN));
+        for (mailboxes, [rate, plain]) in [("new", large.new), ("known", large.there)] {
+            load::print_figure(
+                &format!("plain mail to as many {mailboxes} mailboxes"),
+                plain,
+                "messages/s",
+                None,
+            );
+            load::print_figure(&format!("copies of a post to {mailboxes} mailboxes"), rate, "copies/s", None);
+            let beside = format!("plain mail beside copies, {mailboxes} mailboxes");
+            load::print_figure(&beside, plain / rate, "times", Some(RATE_MIN));
+        }
         load::print_figure(&format!("peak memory with {} members", members / 10), small.memory, "MB", None);
         load::print_figure(&format!("peak memory with {members} members"), large.memory, "MB", None);
         load::print_figure("memory beside memory", large.memory / small.memory, "times", Some(MEMORY_MAX));

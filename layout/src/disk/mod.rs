@@ -15,7 +15,7 @@ pub mod real;
 pub mod sim;
 
 use crate::path::TreePath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
@@ -227,11 +227,16 @@ impl std::ops::DerefMut for Private {
 pub fn replace(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_suffix(".$$$");
     write_new(disk, &temporary, content)?;
-    if disk.stat(path).is_ok() {
-        disk.copy_owner(path, &temporary)?;
-    }
-    disk.rename(&temporary, path)?;
+    put_in_place(disk, &temporary, path)?;
     disk.sync_dir(&path.parent())
+}
+
+/// Gives a file that was written beside another one, and is durable, the other's name. The name still has to be made durable.
+pub fn put_in_place(disk: &dyn Disk, temporary: &TreePath, path: &TreePath) -> io::Result<()> {
+    if disk.stat(path).is_ok() {
+        disk.copy_owner(path, temporary)?;
+    }
+    disk.rename(temporary, path)
 }
 
 /// Writes and syncs a new file, in place of a left-over one of that name.
@@ -259,7 +264,7 @@ pub fn write_new_unsynced(disk: &dyn Disk, path: &TreePath, content: &[u8]) -> i
 #[derive(Default)]
 pub struct SyncSet<'a> {
     files: Vec<&'a dyn Handle>,
-    dirs: Vec<TreePath>,
+    dirs: BTreeSet<TreePath>,
 }
 
 impl<'a> SyncSet<'a> {
@@ -270,9 +275,7 @@ impl<'a> SyncSet<'a> {
 
     /// Adds a directory whose entries changed.
     pub fn dir(&mut self, dir: TreePath) {
-        if !self.dirs.contains(&dir) {
-            self.dirs.push(dir);
-        }
+        self.dirs.insert(dir);
     }
 
     /// Makes all of them durable, each file system for itself: an administrator may have put `users` or a domain on a disk of its own.

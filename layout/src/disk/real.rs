@@ -26,6 +26,8 @@ const DIR_MODE: u32 = 0o750;
 
 /// Files of this size are mapped twice, see [`Private::Mapped`]. A process can have 65,530 mappings, and 20,000 mailboxes may be open at a time.
 const TWICE_FROM: usize = 64 << 10;
+/// Smaller ones are read: a mapping takes whole pages, and more of the kernel's time.
+const MAPPED_FROM: u64 = 4 << 10;
 
 /// How often this process waited for a disk to make something durable.
 static SYNCS: AtomicU64 = AtomicU64::new(0);
@@ -210,11 +212,13 @@ impl Disk for RealDisk {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        if local && file.metadata()?.len() > 0 {
+        if local && file.metadata()?.len() >= MAPPED_FROM {
             return map_private(&file);
         }
         let handle = RealHandle(file);
-        Ok(Private::Owned(super::read_whole(&handle, u64::MAX)?))
+        let mut bytes = super::read_whole(&handle, u64::MAX)?;
+        bytes.shrink_to_fit();
+        Ok(Private::Owned(bytes))
     }
 
     fn now(&self) -> i64 {

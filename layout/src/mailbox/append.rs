@@ -2,17 +2,18 @@
 //!
 //! A mailbox file has no length fields, so half a message at its end looks like a short one. Therefore the intent comes first:
 //!
-//! 1. under the file's lock, the journal gets an `Append` frame with the file's length, the bytes that will come and their
-//!    checksum; **sync**;
-//! 2. the bytes are appended to the mailbox; **sync**; now the messages are stored;
-//! 3. the journal gets a `Done` frame, unsynced: without it the next opener compares the checksum.
+//! 1. under the file's lock, UIDs that were not promised yet, as those of a new mailbox, are written beside its identity; **sync**, if there are any;
+//! 2. the identity gets its name, and the journal an `Append` frame with the file's length, the bytes that will come and their checksum; **sync**, with
+//!    the names of what was made;
+//! 3. the bytes are appended to the mailbox; **sync**; now the messages are stored;
+//! 4. the journal gets a `Done` frame, unsynced: without it the next opener compares the checksum.
 //!
-//! All jobs of one call share both syncs, however many mailboxes they are for.
+//! All jobs of one call share these syncs, however many mailboxes they are for.
 //!
 //! | crash | found by the next opener | done |
 //! | --- | --- | --- |
-//! | before the first sync | no frame, or half of one | nothing |
-//! | during the second step | length or checksum do not fit | cut back to the old length |
+//! | before the second sync | no frame, or half of one | nothing |
+//! | during the third step | length or checksum do not fit | cut back to the old length |
 //! | after it | both fit | taken as done |
 //! | any, then another program appended | a separator that is not ours behind the old length | nothing is cut; the file is scanned |
 //!
@@ -20,7 +21,7 @@
 //! A job that fails leaves its file as it was, and says why; the others go on. Messages already delivered under the same token are not stored
 //! again. A sync that fails fails all jobs: nobody knows what is on the disk.
 
-use super::{Mailbox, MailboxError};
+use super::{Mailbox, MailboxError, Promise};
 use crate::disk::{Disk, Handle, Open, SyncSet};
 use crate::index::journal::{Entry, Seen, Token};
 use crate::limits::{KEYWORD_LENGTH_MAX, KEYWORDS_MAX};
@@ -57,13 +58,25 @@ pub enum Appended {
 /// A job under way: the mailbox is locked.
 struct Stage {
     file: Box<dyn Handle>,
-    journal: Box<dyn Handle>,
-    dirs: Vec<TreePath>,
+    /// Where the intent was written.
+    journal: Option<Box<dyn Handle>>,
     composed: Vec<Composed>,
+    tokens: Vec<Token>,
+    /// The UIDs of the messages, if they were not promised before.
+    promise: Option<Promise>,
     repair: &'static [u8],
     base: u64,
     total: u64,
+    crc: u32,
     outcome: Vec<Appended>,
+}
+
+/// The stages, by job.
+type Stages = [Result<Option<Stage>, MailboxError>];
+
+/// Those that store something.
+fn writing(stages: &Stages) -> impl Iterator<Item = &Stage> {
+    stages.iter().flatten().flatten().filter(|stage| stage.total > 0)
 }
 
 /// Stores the messages of all jobs. One outcome per job, in the order of the jobs; each waits at most `patience` for its file.
@@ -76,34 +89,29 @@ pub fn append_all(
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by(|a, b| jobs[*a].mailbox.file().cmp(jobs[*b].mailbox.file()));
     let mut stages: Vec<Result<Option<Stage>, MailboxError>> = jobs.iter().map(|_| Ok(None)).collect();
+    // Whatever becomes of the job that made a directory, others use it too.
+    let mut dirs = Vec::new();
     for index in order {
-        stages[index] = begin(&mut jobs[index], patience).map(Some);
+        stages[index] = begin(&mut jobs[index], patience, &mut dirs).map(Some);
     }
 
     let mut set = SyncSet::default();
-    for stage in stages.iter().flatten().flatten().filter(|stage| stage.total > 0) {
-        set.file(&*stage.journal);
-        stage.dirs.iter().for_each(|dir| set.dir(dir.clone()));
-    }
+    writing(&stages).flat_map(|stage| &stage.promise).for_each(|promise| promise.files(&mut set));
     let synced = set.flush(disk);
     fail_all(&mut stages, jobs, synced, false);
+    each(&mut stages, jobs, |mailbox, stage| intend(mailbox, stage, &mut dirs));
 
-    for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
-        if let Ok(Some(open)) = stage
-            && open.total > 0
-            && let Err(error) = write(open)
-        {
-            take_back(job.mailbox, open);
-            *stage = Err(error.into());
-        }
-    }
     let mut set = SyncSet::default();
-    stages
-        .iter()
-        .flatten()
-        .flatten()
-        .filter(|stage| stage.total > 0)
-        .for_each(|stage| set.file(&*stage.file));
+    writing(&stages).flat_map(|stage| &stage.journal).for_each(|journal| set.file(&**journal));
+    dirs.into_iter().for_each(|dir| set.dir(dir));
+    let synced = set.flush(disk);
+    fail_all(&mut stages, jobs, synced, false);
+    each(&mut stages, jobs, |mailbox, stage| {
+        write(stage).inspect_err(|_| take_back(mailbox, stage)).map_err(MailboxError::from)
+    });
+
+    let mut set = SyncSet::default();
+    writing(&stages).for_each(|stage| set.file(&*stage.file));
     let synced = set.flush(disk);
     fail_all(&mut stages, jobs, synced, true);
 
@@ -117,13 +125,32 @@ pub fn append_all(
         .collect()
 }
 
-/// Locks, looks, composes, and writes the intent.
-fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxError> {
+/// Does the next step of each job that stores something.
+fn each(
+    stages: &mut Stages,
+    jobs: &mut [AppendJob<'_>],
+    mut step: impl FnMut(&mut Mailbox, &mut Stage) -> Result<(), MailboxError>,
+) {
+    for (stage, job) in stages.iter_mut().zip(jobs) {
+        if let Ok(Some(open)) = stage
+            && open.total > 0
+            && let Err(error) = step(job.mailbox, open)
+        {
+            *stage = Err(error);
+        }
+    }
+}
+
+/// Locks, looks, and composes. Directories with new names, which have to be made durable, go to `dirs`.
+fn begin(
+    job: &mut AppendJob<'_>,
+    patience: Duration,
+    dirs: &mut Vec<TreePath>,
+) -> Result<Stage, MailboxError> {
     let mailbox = &mut *job.mailbox;
     let disk = mailbox.disk.clone();
-    let mut dirs = Vec::new();
     if disk.stat(&mailbox.file).is_err() {
-        make_dirs(&*disk, &mailbox.file.parent())?;
+        make_dirs(&*disk, &mailbox.file.parent(), dirs)?;
         dirs.push(mailbox.file.parent());
     }
     let file = lock::acquire(&*disk, &mailbox.file, Open::Create, patience)?;
@@ -159,32 +186,38 @@ fn begin(job: &mut AppendJob<'_>, patience: Duration) -> Result<Stage, MailboxEr
     }
     let total = if composed.is_empty() { 0 } else { offset - base };
     let crc = checksum(repair, &composed)?;
-    if total > 0 {
-        mailbox.set_aside()?;
-        mailbox.promise(uid, true)?;
+    let promise = if total > 0 { mailbox.prepare_promise(uid, true)? } else { None };
+    Ok(Stage { file, journal: None, composed, tokens, promise, repair, base, total, crc, outcome })
+}
+
+/// Promises the UIDs, and writes the intent.
+fn intend(mailbox: &mut Mailbox, stage: &mut Stage, dirs: &mut Vec<TreePath>) -> Result<(), MailboxError> {
+    mailbox.set_aside()?;
+    if let Some(promise) = stage.promise.take() {
+        mailbox.publish_promise(&promise)?;
     }
     let (journal, made) = mailbox.open_journal()?;
     if made || mailbox.names_unsynced {
         dirs.push(mailbox.file.parent());
     }
-    if total > 0 {
-        let inode = file.stamp()?.inode;
-        let records = composed.iter().map(|one| one.record).collect();
-        let time = mailbox.clock();
-        let entry = Entry::Append { base, inode, total, crc, time, tokens, records };
-        mailbox.write_to(&*journal, &entry)?;
-    }
-    Ok(Stage { file, journal, dirs, composed, repair, base, total, outcome })
+    let Stage { base, total, crc, .. } = *stage;
+    let inode = stage.file.stamp()?.inode;
+    let records = stage.composed.iter().map(|one| one.record).collect();
+    let (time, tokens) = (mailbox.clock(), std::mem::take(&mut stage.tokens));
+    mailbox.write_to(&*journal, &Entry::Append { base, inode, total, crc, time, tokens, records })?;
+    stage.journal = Some(journal);
+    Ok(())
 }
 
-/// Makes the user's directory; its entry in the directory above must be durable before mail in it can be.
-fn make_dirs(disk: &dyn Disk, dir: &TreePath) -> io::Result<()> {
+/// Makes the user's directory. Its entry in a directory above must be durable before mail in it can be: those go to `unsynced`.
+fn make_dirs(disk: &dyn Disk, dir: &TreePath, unsynced: &mut Vec<TreePath>) -> io::Result<()> {
     if dir.below().as_os_str().is_empty() || disk.stat(dir).is_ok() {
         return Ok(());
     }
-    make_dirs(disk, &dir.parent())?;
+    make_dirs(disk, &dir.parent(), unsynced)?;
     disk.make_dir(dir)?;
-    disk.sync_dir(&dir.parent())
+    unsynced.push(dir.parent());
+    Ok(())
 }
 
 /// What must be written first so that our separator stands at a line's begin, and in a classic file behind an empty line.
@@ -253,17 +286,19 @@ fn take_back(mailbox: &mut Mailbox, stage: &Stage) {
             || super::only_ours(&*stage.file, stage.base, stamp.size, &ours).unwrap_or(false));
     if alone && stage.file.set_len(stage.base).is_ok() && stage.file.sync().is_ok() {
         // If this fails as well, the intent stays and the next opener decides.
-        let _ = mailbox.write_to(&*stage.journal, &Entry::Abort);
+        withdraw(mailbox, stage);
+    }
+}
+
+/// Withdraws the intent, if it was written.
+fn withdraw(mailbox: &mut Mailbox, stage: &Stage) {
+    if let Some(journal) = &stage.journal {
+        let _ = mailbox.write_to(&**journal, &Entry::Abort);
     }
 }
 
 /// A failed sync fails every job that took part in it.
-fn fail_all(
-    stages: &mut [Result<Option<Stage>, MailboxError>],
-    jobs: &mut [AppendJob<'_>],
-    synced: io::Result<()>,
-    written: bool,
-) {
+fn fail_all(stages: &mut Stages, jobs: &mut [AppendJob<'_>], synced: io::Result<()>, written: bool) {
     let Err(error) = synced else { return };
     for (stage, job) in stages.iter_mut().zip(jobs.iter_mut()) {
         if let Ok(Some(open)) = stage
@@ -273,7 +308,7 @@ fn fail_all(
                 take_back(job.mailbox, open);
             } else {
                 job.mailbox.suspect = true;
-                let _ = job.mailbox.write_to(&*open.journal, &Entry::Abort);
+                withdraw(job.mailbox, open);
             }
             *stage = Err(io::Error::new(error.kind(), format!("sync failed: {error}")).into());
         }
@@ -281,15 +316,12 @@ fn fail_all(
 }
 
 fn finish(mailbox: &mut Mailbox, stage: Stage) -> Result<Vec<Appended>, MailboxError> {
-    if stage.total == 0 {
-        return Ok(stage.outcome);
-    }
+    let Some(journal) = &stage.journal else { return Ok(stage.outcome) };
     // From here on nothing can fail the job: the messages are stored.
     mailbox.names_unsynced = false;
     let seen = stage.file.stamp().map(|stamp| Seen { stamp, taken: mailbox.disk.now() });
-    let done = seen
-        .map_err(MailboxError::from)
-        .and_then(|seen| mailbox.write_to(&*stage.journal, &Entry::Done(seen)));
+    let done =
+        seen.map_err(MailboxError::from).and_then(|seen| mailbox.write_to(&**journal, &Entry::Done(seen)));
     if done.is_err() || !stage.repair.is_empty() {
         // The bytes of a repair belong to the message before, whose record must be made anew.
         mailbox.suspect = true;

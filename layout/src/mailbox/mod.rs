@@ -37,7 +37,7 @@ pub use compact::{Rewrite, When};
 pub use inspect::{IndexState, Inspection, Trust, inspect};
 pub use read::{Content, read_content, read_header};
 
-use crate::disk::{Disk, Handle, Open, Stamp};
+use crate::disk::{Disk, Handle, Open, Stamp, SyncSet};
 use crate::index::identity::{AHEAD, Identity};
 use crate::index::journal::{self, Entry, Range, Seen, Token};
 use crate::index::reconcile::{self, Reconciled};
@@ -140,6 +140,24 @@ pub struct Mailbox {
     scans: u64,
     /// Since this change no flag or keyword changed.
     marked: u64,
+}
+
+/// UIDs that are about to be promised.
+struct Promise {
+    identity: Identity,
+    /// The file that becomes `<name>.rsu`.
+    temporary: TreePath,
+    file: Box<dyn Handle>,
+    /// `user.lck`, if a UIDVALIDITY was given.
+    last_given: Option<Box<dyn Handle>>,
+}
+
+impl Promise {
+    /// The files that must be durable before it is published.
+    fn files<'a>(&'a self, set: &mut SyncSet<'a>) {
+        set.file(&*self.file);
+        self.last_given.iter().for_each(|file| set.file(&**file));
+    }
 }
 
 /// Was the mailbox looked at?
@@ -482,6 +500,10 @@ impl Mailbox {
             }
             return Ok(());
         }
+        if stamp.size == 0 && self.is_new() {
+            // There is nothing yet that would be worth a snapshot.
+            return self.rescan(handle, false);
+        }
         let grew = !self.suspect
             && (stamp.device, stamp.inode) == (known.device, known.inode)
             && stamp.size >= known.size
@@ -511,6 +533,14 @@ impl Mailbox {
             self.apply(entry);
             Ok(())
         }
+    }
+
+    /// Was nothing ever written down of this mailbox?
+    fn is_new(&self) -> bool {
+        self.journal.is_none()
+            && self.meta.generation == 0
+            && self.records.is_empty()
+            && self.identity.is_none_or(|identity| identity.floor == 0)
     }
 
     /// Are the first and the last message where we think they are?
@@ -624,28 +654,47 @@ impl Mailbox {
 
     /// Makes sure that the identity exists and promises all UIDs below `uid_next`, before one of them is given.
     fn promise(&mut self, uid_next: u32, numbered: bool) -> Result<(), MailboxError> {
+        let Some(promise) = self.prepare_promise(uid_next, numbered)? else { return Ok(()) };
+        let mut set = SyncSet::default();
+        promise.files(&mut set);
+        set.flush(&*self.disk.clone())?;
+        self.publish_promise(&promise)?;
+        Ok(self.disk.sync_dir(&self.file.parent())?)
+    }
+
+    /// The first half of it: what has to be durable before [`Mailbox::publish_promise`]. `None`: so much was promised before.
+    fn prepare_promise(&mut self, uid_next: u32, numbered: bool) -> Result<Option<Promise>, MailboxError> {
         // What we know of the file is what is in it: we looked under the lock, and only its holder writes it.
         if self
             .identity
             .is_some_and(|known| known.floor >= uid_next && (known.numbered == numbered || !known.numbered))
         {
-            return Ok(());
+            return Ok(None);
         }
         let stored = optional(self.disk.read(&self.sidecar("rsu"), 4096))?;
         let stored = stored.as_deref().and_then(Identity::parse);
-        let uidvalidity = match stored {
-            Some(stored) => stored.uidvalidity,
-            None => self.allot_uidvalidity()?,
+        let (uidvalidity, last_given) = match stored {
+            Some(stored) => (stored.uidvalidity, None),
+            None => self.allot_uidvalidity().map(|(uidvalidity, file)| (uidvalidity, Some(file)))?,
         };
         let numbered = numbered && stored.is_none_or(|stored| stored.numbered);
         let identity = Identity { uidvalidity, floor: uid_next.saturating_add(AHEAD), numbered };
-        crate::disk::replace(&*self.disk, &self.sidecar("rsu"), identity.write().as_bytes())?;
-        self.identity = Some(identity);
+        let temporary = self.sidecar("rsu").with_suffix(".$$$");
+        let file = crate::disk::write_new_unsynced(&*self.disk, &temporary, identity.write().as_bytes())?;
+        Ok(Some(Promise { identity, temporary, file, last_given }))
+    }
+
+    /// The second half: the identity gets its name, which still has to be made durable.
+    fn publish_promise(&mut self, promise: &Promise) -> io::Result<()> {
+        crate::disk::put_in_place(&*self.disk, &promise.temporary, &self.sidecar("rsu"))?;
+        self.identity = Some(promise.identity);
+        self.names_unsynced = true;
         Ok(())
     }
 
     /// A UIDVALIDITY: Unix seconds, but above the last one given in this directory, so that a mailbox made anew within a second is another one.
-    fn allot_uidvalidity(&mut self) -> Result<u32, MailboxError> {
+    /// `user.lck`, where it is noted, has to be made durable.
+    fn allot_uidvalidity(&mut self) -> Result<(u32, Box<dyn Handle>), MailboxError> {
         let held = lock::acquire(&*self.disk, &self.user_lock, Open::Create, lock::PATIENCE)?;
         let last = last_given(&crate::disk::read_whole(&*held, USER_LOCK_MAX)?);
         let uidvalidity = match self.identity {
@@ -656,8 +705,9 @@ impl Mailbox {
         };
         held.set_len(0)?;
         held.append(format!("{}\n", uidvalidity.max(last)).as_bytes())?;
-        held.sync()?;
-        Ok(uidvalidity)
+        // Another mailbox of the user may be made before this is durable.
+        held.unlock()?;
+        Ok((uidvalidity, held))
     }
 
     /// Writes an entry to the journal, unsynced, and applies it. The caller holds the lock.

@@ -2,10 +2,12 @@
 //! recipients, [`super::settle`] writes down what came of it, [`super::tell`] tells the sender.
 
 use super::here::Storing;
-use super::onward::{outbound_size, refused};
-use super::settle::{Results, Settled};
+use super::lists::Crowd;
+use super::onward::{Onward, outbound_size, refused};
+use super::settle::{Results, Settled, Verdict};
 use super::{Cause, wait};
 use crate::config::Config;
+use crate::mailbox::commit::BATCH_MESSAGES;
 use crate::transport::Inner;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::deliver::key;
@@ -19,16 +21,22 @@ use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::spool::dsn::MessageDsn;
 use layout::spool::id::{ItemName, Origin, Role};
-use layout::spool::qfile::Envelope;
+use layout::spool::qfile::{Envelope, Recipient};
 use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::SemaphorePermit;
 
 /// When an item of which nothing is known, since it could not be read, is looked at again.
 pub(super) const ODD_FOR: Duration = Duration::from_secs(60);
-/// So many copies are under way at the same time, twice as many at most.
-const COPIES_AT_ONCE: usize = 256;
+/// So many copies are under way at the same time, of all items: as many as are stored in one round, so that more would only take memory.
+pub(in crate::transport) const COPIES_MAX: usize = BATCH_MESSAGES;
+/// So many are handed over at a time: while some are stored, the next are made ready.
+const COPIES_AT_ONCE: usize = COPIES_MAX / 4;
+
+/// Room for copies, as long as it is held.
+pub(super) type Room<'a> = SemaphorePermit<'a>;
 
 /// What becomes of an item after a try.
 pub(super) enum Rest {
@@ -64,6 +72,8 @@ pub(super) struct Pass<'a> {
     pub(super) results: Results,
     /// Lists that addresses of the envelope stand for.
     pub(super) lists: Vec<(String, ListTarget)>,
+    /// Many elsewhere whom one address of the envelope stands for.
+    pub(super) crowds: Vec<Crowd>,
 }
 
 /// Tries an item.
@@ -127,6 +137,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         // What came of it before, if that could not be written down.
         results: inner.unsettled.take(name),
         lists: Vec::new(),
+        crowds: Vec::new(),
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
@@ -136,6 +147,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     });
     pass.deliver(&envelope).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
+    tokio::task::block_in_place(|| pass.serve_crowds(&mut claim, &mut envelope));
     let settled = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp));
     let Settled { status, rest, ends_durably } =
         settled.inspect_err(|error| inner.unsettled.keep(name, &mut pass.results, error))?;
@@ -208,13 +220,13 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
     Ok(Taken { claim, stamp, loaded, source, waited })
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, envelope: &Envelope) {
         let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let (mut elsewhere, mut subject) = (Vec::new(), Vec::new());
-        let (mut seen, mut storing) = (HashSet::new(), Vec::new());
+        let (mut seen, mut storing) = (HashSet::new(), VecDeque::new());
         let before: HashSet<String> = self.results.verdicts.keys().cloned().collect();
         for recipient in envelope.recipients() {
             let address = recipient.address.clone();
@@ -247,7 +259,11 @@ impl Pass<'_> {
                     self.run_program(&address, target).await;
                 }
             }
-            for target in routed.remote {
+            let laid_out = envelope.laid_out(&Crowd::key(&address)).is_some();
+            if laid_out {
+                self.crowd(&recipient, Vec::new());
+            }
+            for target in routed.remote.into_iter().filter(|_| !laid_out) {
                 if !seen.insert(target.to_lowercase()) {
                     continue;
                 }
@@ -272,15 +288,63 @@ impl Pass<'_> {
             let single = mailboxes.len() == 1;
             // Those that are under way at the same time share their syncs.
             for some in mailboxes.chunks(COPIES_AT_ONCE) {
-                storing.push(self.store(&recipient, some, single));
-                if storing.iter().map(Storing::copies).sum::<usize>() >= COPIES_AT_ONCE {
-                    self.stored(std::mem::take(&mut storing)).await;
-                }
+                let room = self.room(&mut storing, some.len()).await;
+                storing.push_back(self.store(&recipient, some, single, room));
             }
         }
-        self.stored(storing).await;
+        for some in storing {
+            self.stored(some).await;
+        }
+        // Mailboxes of a large group come in several parts: who asked hears of success when all have the message.
+        for (address, Verdict { left, failures, arrived }) in &mut self.results.verdicts {
+            let everywhere = left.is_empty() && failures.is_empty();
+            if !everywhere && !before.contains(address) {
+                arrived.retain(|(who, how)| who != address || *how != Action::Delivered);
+            }
+        }
         elsewhere.extend(self.outbound(envelope, subject));
+        let elsewhere = self.without_crowds(envelope, elsewhere);
         self.send(elsewhere).await;
+    }
+
+    /// Room for so many more copies. Whoever waits for it has none of his own under way, so that no two can wait for each other.
+    async fn room(&mut self, storing: &mut VecDeque<Storing<'a>>, copies: usize) -> Option<Room<'a>> {
+        let (all, inner) = (u32::try_from(copies).unwrap_or(u32::MAX), self.inner);
+        loop {
+            match (inner.copies.try_acquire_many(all), storing.pop_front()) {
+                (Ok(room), first) => {
+                    first.into_iter().for_each(|first| storing.push_front(first));
+                    return Some(room);
+                }
+                (Err(_), Some(first)) => self.stored(first).await,
+                // Closed it never is.
+                (Err(_), None) => return inner.copies.acquire_many(all).await.ok(),
+            }
+        }
+    }
+
+    /// Takes out those whose address stands for many.
+    fn without_crowds(&mut self, envelope: &Envelope, elsewhere: Vec<Onward>) -> Vec<Onward> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        elsewhere.iter().for_each(|(address, _)| *counts.entry(address).or_default() += 1);
+        counts.retain(|_, count| *count > Crowd::MORE_THAN);
+        let many: HashSet<String> = counts.into_keys().map(str::to_owned).collect();
+        let (crowds, few): (Vec<_>, Vec<_>) =
+            elsewhere.into_iter().partition(|(address, _)| many.contains(address));
+        let mut targets: HashMap<String, Vec<String>> = HashMap::new();
+        crowds.into_iter().for_each(|(address, to)| targets.entry(address).or_default().push(to.address));
+        for recipient in envelope.recipients() {
+            if let Some(targets) = targets.remove(&recipient.address) {
+                self.crowd(&recipient, targets);
+            }
+        }
+        few
+    }
+
+    fn crowd(&mut self, recipient: &Recipient, targets: Vec<String>) {
+        let Recipient { address, original, dsn, .. } = recipient.clone();
+        let original = original.or_else(|| Some(address.clone()));
+        self.crowds.push(Crowd { address, original, dsn, targets });
     }
 
     fn unroutable(&mut self, address: &str, why: Unroutable) {

@@ -6,7 +6,7 @@ use super::crash::{After, fresh_with, messages, pass, spooled_mail, start, ways}
 use crate::lists::confirm;
 use crate::lists::list::List;
 use crate::transport::testing::Server;
-use layout::disk::sim::{Failure, SimDisk};
+use layout::disk::sim::{Crash, Failure, SimDisk};
 use layout::list::File;
 use layout::spool::qfile::Recipient;
 use std::net::SocketAddr;
@@ -77,9 +77,11 @@ impl Case {
 
     async fn at_every_write(&self) {
         // Files are replaced, so a torn one is never read; a full disk is an error like others. Both are tried with mail in `super::crash`.
+        let (prepared, _server) = self.prepared().await;
         for failure in [Failure::Crash, Failure::Error] {
             for n in 1.. {
-                let (disk, server) = self.prepared().await;
+                let disk = prepared.after(Crash::Kill);
+                let server = start(&disk, peer());
                 disk.fail_at(n, failure);
                 self.go(&server).await;
                 self.go(&server).await;

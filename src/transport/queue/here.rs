@@ -1,6 +1,6 @@
 //! The recipients of a try who are on this machine: mailboxes, and the programs behind aliases.
 
-use super::attempt::Pass;
+use super::attempt::{Pass, Room};
 use crate::transport::bounce::Failure;
 use crate::transport::deliver::{Copy, Letter, Placed, mailbox_address};
 use crate::transport::disposition::Before;
@@ -11,7 +11,7 @@ use layout::logline::{Delivery, Event, Tag};
 use layout::spool::qfile::Recipient;
 
 /// Copies for one recipient that are under way.
-pub(super) struct Storing {
+pub(super) struct Storing<'a> {
     /// The address in the envelope.
     address: String,
     /// Is it one mailbox?
@@ -23,18 +23,18 @@ pub(super) struct Storing {
     left: Vec<Recipient>,
     /// Did a mailbox's settings send it somewhere else?
     sent_on: bool,
+    _room: Option<Room<'a>>,
 }
 
-impl Storing {
-    /// How many copies are under way.
-    pub(super) fn copies(&self) -> usize {
-        self.copies.len()
-    }
-}
-
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Hands copies of a recipient to their mailboxes. `single`: there are no others.
-    pub(super) fn store(&self, recipient: &Recipient, mailboxes: &[MailboxTarget], single: bool) -> Storing {
+    pub(super) fn store(
+        &self,
+        recipient: &Recipient,
+        mailboxes: &[MailboxTarget],
+        single: bool,
+        room: Option<Room<'a>>,
+    ) -> Storing<'a> {
         let address = recipient.address.clone();
         let shown = recipient.original.as_ref().unwrap_or(&address);
         let Pass { inner, config, id, sender, source, message, forwarded, .. } = self;
@@ -52,25 +52,24 @@ impl Pass<'_> {
                 }
             }
         });
-        Storing { address, single, copies, full, left, sent_on }
+        Storing { address, single, copies, full, left, sent_on, _room: room }
     }
 
     /// Waits for copies, and takes down what came of them.
-    pub(super) async fn stored(&mut self, storing: Vec<Storing>) {
-        for Storing { address, single, copies, full, mut left, sent_on } in storing {
-            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-            let name = |own: String| if single { address.clone() } else { own };
-            let Pass { inner, config, id, sender, source, .. } = self;
-            left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
-            self.results.tried = true;
-            self.results.sent |= sent_on;
-            if left.is_empty() && full.is_empty() {
-                self.delivered(&address);
-            }
-            self.failed(&address, full.into_iter().map(|target| Failure::mailbox_full(&name(target))));
-            for waiting in left {
-                self.left(&address, name(waiting.address));
-            }
+    pub(super) async fn stored(&mut self, storing: Storing<'_>) {
+        let Storing { address, single, copies, full, mut left, sent_on, _room } = storing;
+        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+        let name = |own: String| if single { address.clone() } else { own };
+        let Pass { inner, config, id, sender, source, .. } = self;
+        left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
+        self.results.tried = true;
+        self.results.sent |= sent_on;
+        if left.is_empty() && full.is_empty() {
+            self.delivered(&address);
+        }
+        self.failed(&address, full.into_iter().map(|target| Failure::mailbox_full(&name(target))));
+        for waiting in left {
+            self.left(&address, name(waiting.address));
         }
     }
 

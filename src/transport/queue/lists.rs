@@ -1,10 +1,12 @@
-//! Lists among the recipients of an item: what comes of the mail is laid out as items of its own ([`crate::transport::mailing`]).
+//! Lists among the recipients of an item, and those elsewhere whom a large group stands for: what comes of the mail is laid out as items of its own
+//! ([`crate::transport::mailing`]).
 
 use super::attempt::Pass;
 use crate::lists::header::author;
 use crate::lists::list::List;
+use crate::lists::post::Copy;
 use crate::lists::server::Desk;
-use crate::lists::work::{self, Came, Mailing, Plan};
+use crate::lists::work::{self, CHUNK, Came, Chunk, Mailing, Plan};
 use crate::message::header::header_length;
 use crate::transport::Inner;
 use crate::transport::bounce::Failure;
@@ -15,9 +17,32 @@ use chrono::Local;
 use layout::logline::{Delivery, Event, Tag};
 use layout::mbx::compose::Source;
 use layout::registry::model::Domain;
-use layout::spool::qfile::Envelope;
+use layout::spool::dsn::Dsn;
+use layout::spool::qfile::{Envelope, Fields};
 use layout::spool::store::{Claim, SpoolError};
 use std::io;
+
+/// Those elsewhere whom a large group stands for.
+pub(super) struct Crowd {
+    /// The group's address in the envelope.
+    pub(super) address: String,
+    /// The address that the client named.
+    pub(super) original: Option<String>,
+    /// What the sender wants to be told of them.
+    pub(super) dsn: Dsn,
+    /// None if their items were laid out before.
+    pub(super) targets: Vec<String>,
+}
+
+impl Crowd {
+    /// More than so many go on as items of their own, so that a crash repeats few of them, and a try holds few.
+    pub(super) const MORE_THAN: usize = CHUNK;
+
+    /// Under which name it is noted that the items are laid out; no list has it.
+    pub(super) fn key(address: &str) -> String {
+        format!("elsewhere {address}")
+    }
+}
 
 impl Inner {
     /// Does again what hand edits of lists' files undid.
@@ -81,8 +106,8 @@ impl Pass<'_> {
                     let verdict = self.results.verdicts.entry(address.to_owned()).or_default();
                     verdict.failures.push(Failure::post(address, refused));
                 }
-                let Pass { inner, config, source, .. } = self;
-                let count = inner.lay_out(config, &list.domain, &about, &plan.mailings, source)?;
+                let common = Fields { host: list.domain.clone(), ..Fields::default() };
+                let count = self.inner.lay_out(self.config, &common, &about, &plan.mailings, &self.source)?;
                 if count > 0 {
                     envelope.set_laid_out(address, &key, count);
                     claim.update(envelope)?;
@@ -102,6 +127,62 @@ impl Pass<'_> {
         let recipient = key.split('@').next().unwrap_or(&key);
         let delivery = Delivery { host: &list.domain, recipient, count: 1, sender: &self.sender, bytes };
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::LocalDelivery(delivery));
+        Ok(())
+    }
+
+    /// Lays out the items for those elsewhere whom large groups stand for. A group that fails waits for the next try.
+    pub(super) fn serve_crowds(&mut self, claim: &mut Claim, envelope: &mut Envelope) {
+        for crowd in std::mem::take(&mut self.crowds) {
+            self.results.tried = true;
+            let address = crowd.address.clone();
+            if let Err(error) = self.serve_crowd(claim, envelope, crowd) {
+                self.note(&address, &error.to_string());
+                self.left(&address, address.clone());
+            }
+        }
+    }
+
+    fn serve_crowd(
+        &mut self,
+        claim: &mut Claim,
+        envelope: &mut Envelope,
+        crowd: Crowd,
+    ) -> Result<(), SpoolError> {
+        let Crowd { address, original, dsn, targets } = crowd;
+        let key = Crowd::key(&address);
+        let about = About(format!("{} {}", self.id, key.to_lowercase()));
+        let count = match envelope.laid_out(&key) {
+            Some(count) => count,
+            None => {
+                let chunk = |some: &[String]| Chunk {
+                    recipients: some.to_vec(),
+                    // The rules for outgoing mail were applied to all of them at once.
+                    ruled: true,
+                    original: original.clone(),
+                    dsn: dsn.clone(),
+                    ..Chunk::default()
+                };
+                let copy = Copy { begin: Vec::new(), rest: Some(0) };
+                let chunks = targets.chunks(CHUNK).map(chunk).collect();
+                let mailing = Mailing { sender: self.sender.clone(), owner: String::new(), copy, chunks };
+                let common = Fields {
+                    host: self.host.clone(),
+                    dsn: self.dsn.clone(),
+                    utf8: self.utf8,
+                    auth_user: envelope.auth_user().unwrap_or_default(),
+                    ..Fields::default()
+                };
+                let count = self.inner.lay_out(self.config, &common, &about, &[mailing], &self.source)?;
+                envelope.set_laid_out(&address, &key, count);
+                claim.update(envelope)?;
+                count
+            }
+        };
+        self.inner.publish(&about, count)?;
+        // It must not be begun again after a power cut.
+        self.results.sent = true;
+        let text = format!("mail to {address} for others elsewhere goes on in {count} items");
+        self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Note(&text));
         Ok(())
     }
 
