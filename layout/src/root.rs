@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The most mailboxes that are shown of one user.
 pub const MAILBOXES_MAX: usize = 10_000;
@@ -34,14 +35,25 @@ pub const ROOT_VARIABLE: &str = "IMAIL_ROOT";
 pub struct Root {
     top: TreePath,
     disk: Arc<dyn Disk>,
-    listings: Arc<Mutex<HashMap<TreePath, Listing>>>,
+    listings: Arc<Mutex<HashMap<TreePath, Place>>>,
 }
 
 /// So many directories are remembered: each user has one, and mail to a list comes by thousands of them.
 const LISTINGS_MAX: usize = 500;
 
+/// A directory with more names than this is not read again within [`FRESH_FOR`]: while mail to a large list makes the directories of its members,
+/// each of them would have all names read. Only somebody who makes a directory by hand in that time, in other letters than the user's first
+/// message, is overlooked; between finding a place and making it there is as much time anyway.
+const LARGE_LISTING: usize = 1000;
+const FRESH_FOR: Duration = Duration::from_millis(500);
+
+/// Where what is known of one directory is kept; whoever reads the directory holds it.
+type Place = Arc<Mutex<Option<Listing>>>;
+
 struct Listing {
     stamp: Stamp,
+    /// When it was begun: it is good for whoever asked before.
+    begun: Instant,
     /// Lower-case name to the entry that counts.
     names: Arc<HashMap<String, OsString>>,
 }
@@ -145,18 +157,31 @@ impl Root {
         names.get(&lower).map(|actual| dir.join(actual))
     }
 
+    /// The names in a directory. Those who ask while it is read share what is read next: when many mailboxes are made at once, the directory changes
+    /// all the time, and has as many names.
     fn listing(&self, dir: &TreePath) -> io::Result<Arc<HashMap<String, OsString>>> {
-        let (stamp, _) = self.disk.stat(dir)?;
-        let lock = || self.listings.lock().unwrap_or_else(PoisonError::into_inner);
         // A stamp as young as this may be followed by another change within the clock's grain; the simulated disk has none for directories.
         const GRAIN: i64 = 20_000_000;
-        if let Some(listing) = lock().get(dir)
-            && listing.stamp == stamp
-            && stamp.inode != 0
-            && self.disk.now() - stamp.modified > GRAIN
-        {
-            return Ok(listing.names.clone());
+        let asked = Instant::now();
+        let place = {
+            let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+            if listings.len() >= LISTINGS_MAX && !listings.contains_key(dir) {
+                listings.clear();
+            }
+            listings.entry(dir.clone()).or_default().clone()
+        };
+        let mut known = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stamp, _) = self.disk.stat(dir)?;
+        if let Some(listing) = &*known {
+            let settled = stamp.inode != 0 && self.disk.now() - stamp.modified > GRAIN;
+            let large = listing.names.len() > LARGE_LISTING && listing.begun.elapsed() < FRESH_FOR;
+            if listing.begun >= asked || large || settled && listing.stamp == stamp {
+                return Ok(listing.names.clone());
+            }
         }
+        // What was known goes first: a large directory's names are not there twice.
+        *known = None;
+        let begun = Instant::now();
         let mut names = HashMap::new();
         for entry in self.disk.list(dir)? {
             let text = entry.name.to_string_lossy();
@@ -167,11 +192,7 @@ impl Root {
             }
         }
         let names = Arc::new(names);
-        let mut listings = lock();
-        if listings.len() >= LISTINGS_MAX {
-            listings.clear();
-        }
-        listings.insert(dir.clone(), Listing { stamp, names: names.clone() });
+        *known = Some(Listing { stamp, begun, names: names.clone() });
         Ok(names)
     }
 
