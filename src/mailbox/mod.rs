@@ -43,7 +43,7 @@ const REWRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a mailbox without users stays in memory.
 pub const RESIDENT_FOR: Duration = Duration::from_secs(120);
 /// So many mailboxes without users may stay in memory; when there are more, as after mail to a large list, they go after [`CROWDED_FOR`].
-pub const RESIDENT_MAX: usize = 1000;
+pub const RESIDENT_MAX: usize = 256;
 /// So many more are opened before those without users go at once.
 const SPARE: usize = RESIDENT_MAX / 4;
 /// How long a mailbox without users stays in memory when there are many.

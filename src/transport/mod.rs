@@ -90,6 +90,8 @@ struct Inner {
     remote: Remote,
     /// Room for copies that the queue has under way ([`queue::COPIES_MAX`]).
     copies: Semaphore,
+    /// Turns at the disk for items of the queue ([`queue::AT_DISK_MAX`]).
+    at_disk: Semaphore,
     /// How long the program of an alias may run.
     program_time_max: Duration,
     /// Tells the queue of items to try now, while it runs in this process.
@@ -189,6 +191,7 @@ impl Transport {
             requests: etrn::Requests::default(),
             unsettled: queue::Unsettled::default(),
             copies: Semaphore::new(queue::COPIES_MAX),
+            at_disk: Semaphore::new(queue::AT_DISK_MAX),
             remote,
             program_time_max,
             new_items: ArcSwapOption::empty(),
@@ -320,6 +323,13 @@ impl Inner {
             ..Fields::default()
         };
         self.store.prepare(&name, Body::Copy(Source::Bytes(mail.into())), &Envelope::new(&fields))
+    }
+
+    /// Does work that blocks on the disk for an item of the queue, when its turn comes.
+    async fn at_disk<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Closed they never are.
+        let _turn = self.at_disk.acquire().await;
+        tokio::task::block_in_place(work)
     }
 
     /// Accepts an item of the spool durably, and tells the queue. Blocks.

@@ -25,7 +25,7 @@ mod onward;
 mod settle;
 mod tell;
 
-pub(in crate::transport) use attempt::COPIES_MAX;
+pub(in crate::transport) use attempt::{AT_DISK_MAX, COPIES_MAX};
 pub(in crate::transport) use settle::Unsettled;
 
 use super::Inner;

@@ -30,6 +30,9 @@ use tokio::sync::SemaphorePermit;
 
 /// When an item of which nothing is known, since it could not be read, is looked at again.
 pub(super) const ODD_FOR: Duration = Duration::from_secs(60);
+/// So many items are worked on at the disk at the same time: each of these needs a thread, and more threads than disk and processor keep busy only
+/// take memory.
+pub(in crate::transport) const AT_DISK_MAX: usize = 8;
 /// So many copies are under way at the same time, of all items: as many as are stored in one round, so that more would only take memory.
 pub(in crate::transport) const COPIES_MAX: usize = BATCH_MESSAGES;
 /// So many are handed over at a time: while some are stored, the next are made ready.
@@ -96,11 +99,11 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     let config = inner.live.now();
     let settings = &config.registry.services.smtp;
     if cause == Cause::Found
-        && let Some(rest) = tokio::task::block_in_place(|| not_yet(inner, &config, name))?
+        && let Some(rest) = inner.at_disk(|| not_yet(inner, &config, name)).await?
     {
         return Ok(rest);
     }
-    let taken = tokio::task::block_in_place(|| take(inner, &config, name))?;
+    let taken = inner.at_disk(|| take(inner, &config, name)).await?;
     let Taken { mut claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
@@ -147,8 +150,8 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     });
     pass.deliver(&envelope).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
-    tokio::task::block_in_place(|| pass.serve_crowds(&mut claim, &mut envelope));
-    let settled = tokio::task::block_in_place(|| pass.settle(claim, envelope, stamp));
+    inner.at_disk(|| pass.serve_crowds(&mut claim, &mut envelope)).await;
+    let settled = inner.at_disk(|| pass.settle(claim, envelope, stamp)).await;
     let Settled { status, rest, ends_durably } =
         settled.inspect_err(|error| inner.unsettled.keep(name, &mut pass.results, error))?;
     if ends_durably {
@@ -235,7 +238,7 @@ impl<'a> Pass<'a> {
             }
             let routed = match elsewhere_of(self.config, &address) {
                 Some(_) => Ok(Routed { remote: vec![address.clone()], ..Routed::default() }),
-                None => tokio::task::block_in_place(|| route(self.config, &address, trusted)),
+                None => self.inner.at_disk(|| route(self.config, &address, trusted)).await,
             };
             let routed = match routed {
                 Ok(routed) => routed,
@@ -289,7 +292,7 @@ impl<'a> Pass<'a> {
             // Those that are under way at the same time share their syncs.
             for some in mailboxes.chunks(COPIES_AT_ONCE) {
                 let room = self.room(&mut storing, some.len()).await;
-                storing.push_back(self.store(&recipient, some, single, room));
+                storing.push_back(self.store(&recipient, some, single, room).await);
             }
         }
         for some in storing {

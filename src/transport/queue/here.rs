@@ -28,7 +28,7 @@ pub(super) struct Storing<'a> {
 
 impl<'a> Pass<'a> {
     /// Hands copies of a recipient to their mailboxes. `single`: there are no others.
-    pub(super) fn store(
+    pub(super) async fn store(
         &self,
         recipient: &Recipient,
         mailboxes: &[MailboxTarget],
@@ -42,7 +42,7 @@ impl<'a> Pass<'a> {
         let dsn = &recipient.dsn;
         let letter = Letter { sender, recipient: shown, dsn, id: *id, source, message, before };
         let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
-        tokio::task::block_in_place(|| {
+        let place = || {
             for target in mailboxes {
                 match inner.place(config, target, letter) {
                     Placed::UnderWay(copy) => copies.push(*copy),
@@ -51,7 +51,8 @@ impl<'a> Pass<'a> {
                     Placed::Full => full.push(mailbox_address(config, target)),
                 }
             }
-        });
+        };
+        inner.at_disk(place).await;
         Storing { address, single, copies, full, left, sent_on, _room: room }
     }
 

@@ -64,8 +64,8 @@ impl Pass<'_> {
                 ListRole::Bounce | ListRole::Server => false,
             };
             self.results.tried = true;
-            let served =
-                tokio::task::block_in_place(|| self.serve(claim, envelope, &address, &list, replace_from));
+            let inner = self.inner;
+            let served = inner.at_disk(|| self.serve(claim, envelope, &address, &list, replace_from)).await;
             if let Err(error) = served {
                 self.note(&address, &error.to_string());
                 self.left(&address, address.clone());
