@@ -154,7 +154,7 @@ fn begin(
         dirs.push(mailbox.file.parent());
     }
     let file = lock::acquire(&*disk, &mailbox.file, Open::Create, patience)?;
-    mailbox.refresh_locked(&*file)?;
+    mailbox.refresh_to_append(&*file)?;
 
     let base = file.stamp()?.size;
     let repair = repair_of(&*file, base, mailbox.meta.dialect)?;

@@ -382,11 +382,23 @@ impl Mailbox {
 
     /// Takes over the file's state; the caller holds the lock on `handle`.
     fn refresh_locked(&mut self, handle: &dyn Handle) -> Result<(), MailboxError> {
+        self.catch_up(handle)?;
+        self.look(handle, true)
+    }
+
+    /// Takes over the journal's state.
+    fn catch_up(&mut self, handle: &dyn Handle) -> Result<(), MailboxError> {
         if !self.loaded || !self.journal_is_known()? {
             self.load()?;
         }
-        self.recover(handle)?;
-        self.look(handle, true)
+        self.recover(handle)
+    }
+
+    /// The same, before messages are added: of a mailbox that is made for them there is nothing yet that would be worth a snapshot.
+    fn refresh_to_append(&mut self, handle: &dyn Handle) -> Result<(), MailboxError> {
+        self.catch_up(handle)?;
+        let new = self.is_new() && handle.stamp()?.size == 0;
+        self.look(handle, !new)
     }
 
     /// The file is not there: an empty mailbox.
@@ -499,10 +511,6 @@ impl Mailbox {
                 self.meta.seen.taken = taken;
             }
             return Ok(());
-        }
-        if stamp.size == 0 && self.is_new() {
-            // There is nothing yet that would be worth a snapshot.
-            return self.rescan(handle, false);
         }
         let grew = !self.suspect
             && (stamp.device, stamp.inode) == (known.device, known.inode)
