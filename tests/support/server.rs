@@ -25,9 +25,9 @@ pub const SPARE: [u16; 2] = [2, 3];
 /// highest port stays below the range that the system gives to outgoing connections.
 const FIRST_OFFSET: u16 = 10_000;
 const OFFSETS: u16 = 140;
-/// The same for ports that all but those of TLS stay below 1024.
+/// The same for ports of which all without TLS stay below 1024: so few steps of 5 keep the ports of two servers apart.
 const FIRST_LOW_OFFSET: u16 = 400;
-const LOW_OFFSETS: u16 = 30;
+const LOW_OFFSETS: u16 = 6;
 
 /// Port offset of one server, kept for it alone by a listener on a port that no service uses.
 pub struct Ports {
@@ -45,7 +45,7 @@ impl Ports {
 
     /// Finds a free offset with which the ports without TLS need a right; for root.
     pub fn reserve_low() -> Ports {
-        Ports::free((0..LOW_OFFSETS).map(|step| FIRST_LOW_OFFSET + step))
+        Ports::free((0..LOW_OFFSETS).map(|step| FIRST_LOW_OFFSET + step * 5))
     }
 
     fn free(mut offsets: impl Iterator<Item = u16>) -> Ports {
