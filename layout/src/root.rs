@@ -487,6 +487,22 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_into_a_large_directory_is_found_soon() {
+        let root = tree(&[]);
+        let users = root.top().join("users");
+        let disk = root.disk();
+        disk.make_dir(&users).unwrap();
+        let make = |name: &str| disk.make_dir(&users.join(name)).unwrap();
+        (0..=LARGE_LISTING).for_each(|number| make(&format!("User{number}")));
+        assert_eq!(root.existing(&users, "user7"), Some(users.join("User7")));
+        make("late");
+        make("Later");
+        assert_eq!(root.existing(&users, "late"), Some(users.join("late")), "at once, as it is written");
+        std::thread::sleep(FRESH_FOR);
+        assert_eq!(root.existing(&users, "later"), Some(users.join("Later")));
+    }
+
+    #[test]
     fn names_are_found_without_regard_to_case() {
         let root =
             tree(&["Users/Mike/Main.mbx", "Users/Mike/SENT.mbx", "Users/ann/main.mbx", "Users/ann/MAIN.mbx"]);
