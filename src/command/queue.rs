@@ -183,25 +183,31 @@ impl Spool {
         &self.items
     }
 
-    /// The message that the administrator means.
+    /// The message that the administrator means. An id may begin as the name of a file does: `d1` is the id `d1` before it is the file
+    /// `D1`.
     fn find(&self, id: &str) -> Result<&Item, CommandError> {
-        let name = id.trim();
-        let named = match recognize(name) {
-            Some(Found::Item(_, item)) => item.key(),
-            _ => name.to_ascii_lowercase(),
+        let given = id.trim().to_ascii_lowercase();
+        let of_file = match recognize(&given) {
+            Some(Found::Item(_, item)) => Some(item.key()),
+            _ => None,
         };
-        let is = |item: &&Item| item.name.key() == named || item.name.stem().eq_ignore_ascii_case(&named);
-        let mut found = self.items.iter().filter(is);
-        match (found.next(), found.next()) {
-            (Some(item), None) => Ok(item),
-            (Some(one), Some(other)) => Err(CommandError::Refused(format!(
-                "{} may be {} or {}: name it with its extension",
-                shown(id),
-                one.name,
-                other.name
-            ))),
-            (None, _) => Err(unknown(id)),
+        for named in [Some(given), of_file].into_iter().flatten() {
+            let is = |item: &&Item| item.name.key() == named || item.name.stem().eq_ignore_ascii_case(&named);
+            let mut found = self.items.iter().filter(is);
+            match (found.next(), found.next()) {
+                (Some(item), None) => return Ok(item),
+                (Some(one), Some(other)) => {
+                    return Err(CommandError::Refused(format!(
+                        "{} may be {} or {}: name it with its extension",
+                        shown(id),
+                        one.name,
+                        other.name
+                    )));
+                }
+                (None, _) => {}
+            }
         }
+        Err(unknown(id))
     }
 
     /// A file of an item. As it is spelled first: a search for other spellings lists the directory, which changes all the time while mail
@@ -444,7 +450,10 @@ mod tests {
 
     #[test]
     fn messages_are_found_by_what_people_type() {
-        let (root, _) = root();
+        let (root, disk) = root();
+        for file in ["QD54e6b0e33140001.SMD", "DD54e6b0e33140001.SMD"] {
+            disk.seed(&root.find(&root.spool(), file), b"S<>\r\nR<a@b>\r\n");
+        }
         let spool = opened(&root);
         for (id, expected) in [
             ("28de0018025017cd", "28de0018025017cd.SMD"),
@@ -453,6 +462,10 @@ mod tests {
             ("d28de0018025017cd.smd", "28de0018025017cd.SMD"),
             (" ab ", "AB.smd"),
             ("HQ2.GSE", "2.GSE"),
+            // Ids that begin as the names of files do.
+            ("d54e6b0e33140001", "D54e6b0e33140001.SMD"),
+            ("d54e6b0e33140001.SMD", "D54e6b0e33140001.SMD"),
+            ("QD54e6b0e33140001.SMD", "D54e6b0e33140001.SMD"),
             ("5.GSE", "5.GSE"),
             ("5", "5 may be 5.GSE or 5.SMD: name it with its extension"),
             ("9\r\n", "there is no message 9?? in the spool: see `imaild queue list`"),
