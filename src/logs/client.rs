@@ -12,8 +12,9 @@ use chrono::NaiveDateTime;
 use layout::syslog;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How long the address of a name counts, or that it has none.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
@@ -23,7 +24,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// Takes lines for the log server.
 #[derive(Clone)]
 pub(super) struct Client {
-    lines: SyncSender<Item>,
+    lines: Sender<Item>,
     dropped: Dropped,
 }
 
@@ -35,11 +36,11 @@ enum Item {
 impl Client {
     /// Starts the sending thread. The log server is looked up in the registry for each line.
     pub(super) fn start(live: Arc<Live>, port_offset: u16) -> Client {
-        let (lines, incoming) = mpsc::sync_channel(WAITING_MAX);
+        let (lines, mut incoming) = channel(WAITING_MAX);
         let dropped = Dropped::new("the log server (LogServer in [Global]) cannot be reached");
         let lost = dropped.clone();
         let thread = std::thread::Builder::new().name("logserver".into());
-        if let Err(error) = thread.spawn(move || run(&live, port_offset, &incoming, &lost)) {
+        if let Err(error) = thread.spawn(move || run(&live, port_offset, &mut incoming, &lost)) {
             tracing::error!(%error, "the thread that sends to the log server could not be started");
         }
         Client { lines, dropped }
@@ -64,9 +65,9 @@ impl Client {
     }
 }
 
-fn run(live: &Live, port_offset: u16, incoming: &Receiver<Item>, lost: &Dropped) {
+fn run(live: &Live, port_offset: u16, incoming: &mut Receiver<Item>, lost: &Dropped) {
     let mut known: Option<Known> = None;
-    for item in incoming {
+    while let Some(item) = incoming.blocking_recv() {
         let (time, line) = match item {
             Item::Line(time, line) => (time, line),
             Item::Flush(done) => {

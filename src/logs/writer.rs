@@ -10,8 +10,10 @@ use layout::logline::{self, FileKind};
 use layout::path::TreePath;
 use layout::root::Root;
 use std::io;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How long a stopping server waits for its log.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +24,7 @@ const GATHER_FOR: Duration = Duration::from_millis(5);
 /// Takes lines for the log files of one kind.
 #[derive(Clone)]
 pub struct Writer {
-    lines: SyncSender<Item>,
+    lines: Sender<Item>,
     dropped: Dropped,
 }
 
@@ -45,13 +47,13 @@ impl Writer {
         dir: impl Fn() -> TreePath + Send + 'static,
         clock: impl Fn() -> NaiveDateTime + Send + 'static,
     ) -> Writer {
-        let (lines, incoming) = mpsc::sync_channel(WAITING_MAX);
+        let (lines, mut incoming) = channel(WAITING_MAX);
         let dropped = Dropped::new("the disk is too slow, full, or cannot be written");
         let files = Files { disk: root.shared_disk(), root: root.clone(), open: None };
         let lost = dropped.clone();
         let file = move || (dir(), logline::file_of(kind, clock()));
         let thread = std::thread::Builder::new().name("log".into());
-        if let Err(error) = thread.spawn(move || run(files, &incoming, &file, &lost)) {
+        if let Err(error) = thread.spawn(move || run(files, &mut incoming, &file, &lost)) {
             tracing::error!(%error, "the thread that writes logs could not be started");
         }
         Writer { lines, dropped }
@@ -71,20 +73,33 @@ impl Writer {
 
     /// Waits until everything so far is written.
     pub fn flush(&self) {
-        let (done, written) = mpsc::channel();
-        if self.lines.send(Item::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(FLUSH_PATIENCE);
+        let ((done, written), begun) = (mpsc::channel(), Instant::now());
+        let mut item = Item::Flush(done);
+        // There is room soon: the thread takes all that wait at once.
+        while let Err(TrySendError::Full(again)) = self.lines.try_send(item)
+            && begun.elapsed() < FLUSH_PATIENCE
+        {
+            item = again;
+            std::thread::sleep(GATHER_FOR);
         }
+        // Fails at once if it was not sent.
+        let _ = written.recv_timeout(FLUSH_PATIENCE);
     }
 }
 
-fn run(mut files: Files, incoming: &Receiver<Item>, file: &dyn Fn() -> (TreePath, String), lost: &Dropped) {
-    while let Ok(first) = incoming.recv() {
+fn run(
+    mut files: Files,
+    incoming: &mut Receiver<Item>,
+    file: &dyn Fn() -> (TreePath, String),
+    lost: &Dropped,
+) {
+    while let Some(first) = incoming.blocking_recv() {
         if matches!(first, Item::Line(_)) {
             std::thread::sleep(GATHER_FOR);
         }
         let (mut lines, mut count, mut waiting) = (Vec::new(), 0, Vec::new());
-        for item in [first].into_iter().chain(incoming.try_iter().take(WAITING_MAX)) {
+        let others = std::iter::from_fn(|| incoming.try_recv().ok());
+        for item in [first].into_iter().chain(others.take(WAITING_MAX)) {
             match item {
                 Item::Line(line) => {
                     lines.extend_from_slice(&line);
