@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// How often the stamps of files are looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most values that are kept; the least recently looked at go first.
-const HELD_MAX: usize = 2_000;
+const HELD_MAX: usize = 500;
 
 /// A file by its directory and its name, in any case.
 type Place = (TreePath, String);
