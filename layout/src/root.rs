@@ -33,9 +33,14 @@ pub const ROOT_VARIABLE: &str = "IMAIL_ROOT";
 /// The data directory.
 #[derive(Clone)]
 pub struct Root {
+    /// Every directory of a user has it, and large groups have many of these.
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     top: TreePath,
     disk: Arc<dyn Disk>,
-    listings: Arc<Mutex<HashMap<TreePath, Place>>>,
+    listings: Mutex<HashMap<TreePath, Place>>,
 }
 
 /// So many directories are remembered: each user has one, and mail to a list comes by thousands of them.
@@ -54,7 +59,9 @@ struct Listing {
     stamp: Stamp,
     /// When it was begun: it is good for whoever asked before.
     begun: Instant,
-    /// Lower-case name to the entry that counts.
+    /// How many names there are.
+    length: usize,
+    /// Lower-case name to the entry that counts, but for those that are found by that name without a listing.
     names: Arc<HashMap<String, OsString>>,
 }
 
@@ -90,52 +97,52 @@ pub fn locate(option: Option<&Path>) -> Result<PathBuf, RootError> {
 impl Root {
     /// The tree in `dir`, on `disk`.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Root {
-        Root { top: TreePath::base_of(dir), disk, listings: Arc::default() }
+        Root { shared: Arc::new(Shared { top: TreePath::base_of(dir), disk, listings: Mutex::default() }) }
     }
 
     /// The disk it is on.
     pub fn disk(&self) -> &dyn Disk {
-        &*self.disk
+        &*self.shared.disk
     }
 
     /// The disk, for keeping.
     pub fn shared_disk(&self) -> Arc<dyn Disk> {
-        self.disk.clone()
+        self.shared.disk.clone()
     }
 
     /// The directory itself.
     pub fn top(&self) -> &TreePath {
-        &self.top
+        &self.shared.top
     }
 
     /// The stand-in for the Windows registry.
     pub fn registry_ini(&self) -> TreePath {
-        self.top.join("registry.ini")
+        self.shared.top.join("registry.ini")
     }
 
     /// The last registry that was taken over whole.
     pub fn registry_good(&self) -> TreePath {
-        self.top.join("registry.ini.good")
+        self.shared.top.join("registry.ini.good")
     }
 
     /// Locked by whoever changes the registry; its existence means nothing.
     pub fn registry_lock(&self) -> TreePath {
-        self.top.join("registry.lck")
+        self.shared.top.join("registry.lck")
     }
 
     /// Where messages wait; the only spool for all domains (IMail 8.2 guide).
     pub fn spool(&self) -> TreePath {
-        self.find(&self.top, "spool")
+        self.find(&self.shared.top, "spool")
     }
 
     /// Where logs go unless `LogDir` says otherwise (manual 5).
     pub fn logs(&self) -> TreePath {
-        self.find(&self.top, "logs")
+        self.find(&self.shared.top, "logs")
     }
 
     /// Certificates and keys.
     pub fn certificates(&self) -> TreePath {
-        self.top.join("certs")
+        self.shared.top.join("certs")
     }
 
     /// An entry of `dir` by its name without regard to case; if there is none, where one of that name would be made.
@@ -150,31 +157,31 @@ impl Root {
         }
         let lower = name.to_lowercase();
         let direct = dir.join(&lower);
-        if self.disk.stat(&direct).is_ok() {
+        if self.shared.disk.stat(&direct).is_ok() {
             return Some(direct);
         }
         let names = self.listing(dir).ok()?;
         names.get(&lower).map(|actual| dir.join(actual))
     }
 
-    /// The names in a directory. Those who ask while it is read share what is read next: when many mailboxes are made at once, the directory changes
+    /// The names in a directory that are not in lower case. Those who ask while it is read share what is read next: when many mailboxes are made at once, the directory changes
     /// all the time, and has as many names.
     fn listing(&self, dir: &TreePath) -> io::Result<Arc<HashMap<String, OsString>>> {
         // A stamp as young as this may be followed by another change within the clock's grain; the simulated disk has none for directories.
         const GRAIN: i64 = 20_000_000;
         let asked = Instant::now();
         let place = {
-            let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut listings = self.shared.listings.lock().unwrap_or_else(PoisonError::into_inner);
             if listings.len() >= LISTINGS_MAX && !listings.contains_key(dir) {
                 listings.clear();
             }
             listings.entry(dir.clone()).or_default().clone()
         };
         let mut known = place.lock().unwrap_or_else(PoisonError::into_inner);
-        let (stamp, _) = self.disk.stat(dir)?;
+        let (stamp, _) = self.shared.disk.stat(dir)?;
         if let Some(listing) = &*known {
-            let settled = stamp.inode != 0 && self.disk.now() - stamp.modified > GRAIN;
-            let large = listing.names.len() > LARGE_LISTING && listing.begun.elapsed() < FRESH_FOR;
+            let settled = stamp.inode != 0 && self.shared.disk.now() - stamp.modified > GRAIN;
+            let large = listing.length > LARGE_LISTING && listing.begun.elapsed() < FRESH_FOR;
             if listing.begun >= asked || large || settled && listing.stamp == stamp {
                 return Ok(listing.names.clone());
             }
@@ -183,16 +190,21 @@ impl Root {
         *known = None;
         let begun = Instant::now();
         let mut names = HashMap::new();
-        for entry in self.disk.list(dir)? {
+        let entries = self.shared.disk.list(dir)?;
+        let length = entries.len();
+        for entry in entries {
             let text = entry.name.to_string_lossy();
-            // The listing is in byte order, so the first of a kind counts, but for the one in lower case.
             let lower = text.to_lowercase();
-            if text == lower || !names.contains_key(&lower) {
-                names.insert(lower, entry.name);
+            match text == lower {
+                // A link that leads nowhere is not found, but it is there.
+                true if entry.kind != Kind::Other => {}
+                true => drop(names.insert(lower, entry.name)),
+                // The listing is in byte order, so the first of a kind counts.
+                false => drop(names.entry(lower).or_insert(entry.name)),
             }
         }
         let names = Arc::new(names);
-        *known = Some(Listing { stamp, begun, names: names.clone() });
+        *known = Some(Listing { stamp, begun, length, names: names.clone() });
         Ok(names)
     }
 
@@ -204,17 +216,17 @@ impl Root {
     /// A file of a directory that holds settings (`kill.lst`, `rules.ima`, a group file), found without regard to case.
     pub fn file_in(&self, dir: &TreePath, name: &str) -> Option<TreePath> {
         let path = self.existing(dir, name)?;
-        matches!(self.disk.stat(&path), Ok((_, Kind::File))).then_some(path)
+        matches!(self.shared.disk.stat(&path), Ok((_, Kind::File))).then_some(path)
     }
 
     /// Makes a directory and those above it, up to the base, and makes them durable.
     pub fn make_dirs(&self, dir: &TreePath) -> io::Result<()> {
-        if dir.below().as_os_str().is_empty() || self.disk.stat(dir).is_ok() {
+        if dir.below().as_os_str().is_empty() || self.shared.disk.stat(dir).is_ok() {
             return Ok(());
         }
         self.make_dirs(&dir.parent())?;
-        self.disk.make_dir(dir)?;
-        self.disk.sync_dir(&dir.parent())
+        self.shared.disk.make_dir(dir)?;
+        self.shared.disk.sync_dir(&dir.parent())
     }
 }
 
@@ -319,7 +331,7 @@ impl DomainDir {
     /// A mailing list's directory, if there is one.
     pub fn list(&self, name: &AliasName) -> Option<TreePath> {
         let dir = self.root.existing(&self.lists(), name.as_str())?;
-        matches!(self.root.disk.stat(&dir), Ok((_, Kind::Directory))).then_some(dir)
+        matches!(self.root.disk().stat(&dir), Ok((_, Kind::Directory))).then_some(dir)
     }
 
     /// Where a new group's members are kept: `<alias>.list` (manual 3-1 (2)).
@@ -432,7 +444,7 @@ impl UserDir {
         depth: usize,
         found: &mut Vec<FoundMailbox>,
     ) -> io::Result<()> {
-        let entries = self.root.disk.list(dir)?;
+        let entries = self.root.disk().list(dir)?;
         for entry in entries.iter().filter(|entry| entry.kind == Kind::File) {
             let Some(stem) = stem_of(&entry.name) else { continue };
             if found.len() < MAILBOXES_MAX
