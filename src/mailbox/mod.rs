@@ -113,13 +113,13 @@ impl Open {
         (0..flushes).try_for_each(|_| self.with(flush))
     }
 
-    /// The time of the last use, if nobody but the table holds the mailbox and everything of it is written down.
+    /// The time of the last use, if nobody but the table holds the mailbox and everything is written down that is known of it alone.
     fn unused(self: &Arc<Open>) -> Option<(Instant, TreePath)> {
         if Arc::strong_count(self) > 1 {
             return None;
         }
         let state = self.try_state()?;
-        let settled = !state.mailbox.needs_flush() && !state.mailbox.removal_is_due(When::Idle);
+        let settled = !state.mailbox.holds_changes() && !state.mailbox.removal_is_due(When::Idle);
         settled.then(|| (state.used, self.file.clone()))
     }
 
@@ -316,9 +316,37 @@ fn finish_rewrite(open: &Open, rewrite: Rewrite) {
 mod tests {
     use super::*;
     use layout::disk::sim::SimDisk;
+    use layout::mbx::compose::{Source, Way};
     use layout::name::UserId;
     use layout::root::Root;
     use std::path::Path;
+
+    /// Mail to thousands does not wait in memory for the keeper.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn few_mailboxes_that_got_mail_stay() {
+        let disk = Arc::new(SimDisk::new());
+        let root = Root::new(disk.clone(), Path::new("/mail"));
+        let domain = root.domain(root.top().clone());
+        let hub = Hub::new(disk);
+        let mut under_way = std::collections::VecDeque::new();
+        for number in 0..RESIDENT_MAX * 4 {
+            let user = domain.user(&UserId::parse(&format!("u{number}")).unwrap());
+            let message = NewMessage {
+                source: Source::Bytes((*b"Subject: x\r\n\r\ntext\r\n").into()),
+                sender: "a@example.net".to_owned(),
+                date: 0,
+                way: Way::Client,
+                flags: 0,
+                keywords: Vec::new(),
+            };
+            under_way.push_back(hub.append(hub.open(&user, &MailboxName::inbox()), message, None, None));
+            if under_way.len() == SPARE / 2 {
+                under_way.pop_front().unwrap().await.unwrap().unwrap();
+            }
+            // Those under way come on top.
+            assert!(hub.table().open.len() <= RESIDENT_MAX * 2, "{}", hub.table().open.len());
+        }
+    }
 
     /// However many mailboxes get mail, few without users are in memory, and those that somebody holds stay.
     #[tokio::test]

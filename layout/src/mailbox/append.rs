@@ -21,7 +21,7 @@
 //! A job that fails leaves its file as it was, and says why; the others go on. Messages already delivered under the same token are not stored
 //! again. A sync that fails fails all jobs: nobody knows what is on the disk.
 
-use super::{Mailbox, MailboxError, Promise};
+use super::{Mailbox, MailboxError, Promise, Unsynced};
 use crate::disk::{Disk, Handle, Open, SyncSet};
 use crate::index::journal::{Entry, Seen, Token};
 use crate::limits::{KEYWORD_LENGTH_MAX, KEYWORDS_MAX};
@@ -322,6 +322,10 @@ fn finish(mailbox: &mut Mailbox, stage: Stage) -> Result<Vec<Appended>, MailboxE
     let seen = stage.file.stamp().map(|stamp| Seen { stamp, taken: mailbox.disk.now() });
     let done =
         seen.map_err(MailboxError::from).and_then(|seen| mailbox.write_to(&**journal, &Entry::Done(seen)));
+    if done.is_ok() {
+        // The frames before are durable since the second sync.
+        mailbox.unsynced = Unsynced::Done;
+    }
     if done.is_err() || !stage.repair.is_empty() {
         // The bytes of a repair belong to the message before, whose record must be made anew.
         mailbox.suspect = true;

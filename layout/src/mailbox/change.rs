@@ -7,7 +7,7 @@
 //! # Failure
 //! A change that cannot be written down is not made.
 
-use super::{Mailbox, MailboxError};
+use super::{Mailbox, MailboxError, Unsynced};
 use crate::disk::{Handle, Open};
 use crate::index::journal::{Entry, Range, Seen};
 use crate::lock;
@@ -140,7 +140,7 @@ impl Mailbox {
             self.suspect = true;
             return Err(error.into());
         }
-        self.journal_unsynced = false;
+        self.unsynced = Unsynced::Nothing;
         self.names_unsynced = false;
         Ok(())
     }
@@ -160,7 +160,12 @@ impl Mailbox {
 
     /// Is there anything for [`Mailbox::flush`] to do?
     pub fn needs_flush(&self) -> bool {
-        self.journal_unsynced || self.has_letters()
+        self.unsynced != Unsynced::Nothing || self.has_letters()
+    }
+
+    /// Would something be lost with this mailbox that the next one of the same file does not find out by itself?
+    pub fn holds_changes(&self) -> bool {
+        self.unsynced == Unsynced::Changes || self.has_letters()
     }
 
     /// Are there letters that are to be written?
@@ -180,10 +185,10 @@ impl Mailbox {
     /// for the next call.
     pub fn flush(&mut self, patience: Duration) -> Result<(), MailboxError> {
         let Some(held) = self.lock_for_change(patience)? else {
-            self.journal_unsynced = false;
+            self.unsynced = Unsynced::Nothing;
             return Ok(());
         };
-        if self.journal_unsynced {
+        if self.unsynced != Unsynced::Nothing {
             let (journal, made) = self.open_journal()?;
             self.names_unsynced |= made;
             self.sync_journal(&*journal)?;

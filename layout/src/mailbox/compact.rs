@@ -9,7 +9,7 @@
 //! # Failure
 //! The mailbox stays as it was; what is marked removed stays so.
 
-use super::{Mailbox, MailboxError};
+use super::{Mailbox, MailboxError, Unsynced};
 use crate::disk::{self, Disk, Handle, Open};
 use crate::index::journal::Seen;
 use crate::index::snapshot::Records;
@@ -278,7 +278,7 @@ impl Mailbox {
         let (stamp, _) = disk.stat(&journal)?;
         self.journal = Some((stamp.size, stamp.inode));
         // The next flush makes the names durable.
-        self.journal_unsynced = true;
+        self.unsynced = Unsynced::Changes;
         // From now on the records are those of the file, shared with the page cache.
         let opened = snapshot::open(disk.map(&rsx)?);
         let (_, records) = opened.ok_or(MailboxError::Changed)?;

@@ -9,7 +9,7 @@
 //! its index beside it. After a crash the mailbox has one name or the other, and what is left under the one that it does not have is cleared away when
 //! the rename is done again, or by [`Mailbox::create`].
 
-use super::{Mailbox, MailboxError, optional};
+use super::{Mailbox, MailboxError, Unsynced, optional};
 use crate::disk::{self, Open};
 use crate::limits::JOURNAL_MAX;
 use crate::lock;
@@ -72,7 +72,7 @@ impl Mailbox {
         if to.parent() != self.file.parent() {
             self.disk.sync_dir(&self.file.parent())?;
         }
-        self.journal_unsynced = false;
+        self.unsynced = Unsynced::Nothing;
         drop(held);
         // What is in memory belongs to the other name now.
         let identity = self.identity.take();

@@ -110,6 +110,16 @@ impl From<LockError> for MailboxError {
     }
 }
 
+/// What of the journal may not be durable yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unsynced {
+    Nothing,
+    /// That what was appended is there whole: without it the next opener compares the checksum.
+    Done,
+    /// What nobody could find out again.
+    Changes,
+}
+
 /// One mailbox.
 pub struct Mailbox {
     disk: Arc<dyn Disk>,
@@ -130,7 +140,7 @@ pub struct Mailbox {
     suspect: bool,
     /// Snapshot or journal were lost: what is known may be older than what clients were told.
     incomplete: bool,
-    journal_unsynced: bool,
+    unsynced: Unsynced,
     /// A name in the directory was changed, by us or by whoever wrote the journal before us, and may not be durable yet.
     names_unsynced: bool,
     /// No record before this index waits for its letter.
@@ -187,7 +197,7 @@ impl Mailbox {
             loaded: false,
             suspect: false,
             incomplete: false,
-            journal_unsynced: false,
+            unsynced: Unsynced::Nothing,
             names_unsynced: false,
             letters_from: 0,
             set_aside: false,
@@ -735,7 +745,7 @@ impl Mailbox {
         if let Some((end, _)) = &mut self.journal {
             *end = length;
         }
-        self.journal_unsynced = true;
+        self.unsynced = Unsynced::Changes;
         self.apply(entry.clone());
         Ok(())
     }
