@@ -35,7 +35,7 @@ pub fn set_up() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn set_up() {}
 
-/// Returns what is free to the system, after work that needed very much. Takes milliseconds for each hundred megabytes.
+/// Returns what is free to the system, after work that needed very much, or many small pieces. Takes milliseconds for each hundred megabytes.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 pub fn give_back() {

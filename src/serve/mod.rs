@@ -181,6 +181,8 @@ pub enum ServeError {
 /// Sessions run on so many threads at least: small messages are read on them, and one that waits for the disk must not hold up
 /// the others.
 const WORKERS_MIN: usize = 4;
+/// How long a thread that worked at the disk waits for more work: each keeps its stack and its part of the heap.
+const IDLE_THREAD_FOR: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 pub fn run(options: Options) -> Result<(), ServeError> {
@@ -196,7 +198,11 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     rights::give_up(&dir)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = cores.max(WORKERS_MIN);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_keep_alive(IDLE_THREAD_FOR)
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(serve(options, root, live, notes, (bound, watched)));
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome

@@ -55,6 +55,7 @@ use spooler::Spooler;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -90,6 +91,10 @@ struct Inner {
     remote: Remote,
     /// Room for copies that the queue has under way ([`queue::COPIES_MAX`]).
     copies: Semaphore,
+    /// Copies that the queue stored so far.
+    copies_stored: AtomicUsize,
+    /// Turns for items with many recipients ([`queue::CROWDED_MAX`]).
+    crowded: Semaphore,
     /// Turns at the disk for items of the queue ([`queue::AT_DISK_MAX`]).
     at_disk: Semaphore,
     /// How long the program of an alias may run.
@@ -191,6 +196,8 @@ impl Transport {
             requests: etrn::Requests::default(),
             unsettled: queue::Unsettled::default(),
             copies: Semaphore::new(queue::COPIES_MAX),
+            copies_stored: AtomicUsize::new(0),
+            crowded: Semaphore::new(queue::CROWDED_MAX),
             at_disk: Semaphore::new(queue::AT_DISK_MAX),
             remote,
             program_time_max,

@@ -15,7 +15,8 @@
 //! An item that cannot be read or delivered stays where it is.
 //!
 //! # Limits
-//! The registry's `DeliveryThreads` and `RetryThreads`; what waits costs a name and a stamp of memory, some hundred bytes. Listing a very long
+//! The registry's `DeliveryThreads` and `RetryThreads`; [`CROWDED_MAX`] items with many recipients are delivered here at a time, and [`COPIES_MAX`]
+//! copies. What waits costs a name and a stamp of memory, some hundred bytes. Listing a very long
 //! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 
 mod attempt;
@@ -25,7 +26,7 @@ mod onward;
 mod settle;
 mod tell;
 
-pub(in crate::transport) use attempt::{AT_DISK_MAX, COPIES_MAX};
+pub(in crate::transport) use attempt::{AT_DISK_MAX, COPIES_MAX, CROWDED_MAX};
 pub(in crate::transport) use settle::Unsettled;
 
 use super::Inner;

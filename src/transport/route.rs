@@ -160,6 +160,9 @@ fn walk(config: &Config, address: &str, may_create: bool, group_max: usize) -> R
         tracing::warn!(address, lost = ?walk.routed.lost, "an address leads nowhere");
         return Err(Unroutable::UnknownUser);
     }
+    // Those of a large group are kept until all of them have the message.
+    walk.routed.mailboxes.shrink_to_fit();
+    walk.routed.remote.shrink_to_fit();
     Ok(walk.routed)
 }
 

@@ -1,20 +1,23 @@
 //! One try of one item: what is taken in hand, and in which order things are done. [`super::here`] and [`super::onward`] bring the message to its
 //! recipients, [`super::settle`] writes down what came of it, [`super::tell`] tells the sender.
 
-use super::here::Storing;
+use super::here::{Part, Storing};
 use super::lists::Crowd;
 use super::onward::{Onward, outbound_size, refused};
 use super::settle::{Results, Settled, Verdict};
 use super::{Cause, wait};
 use crate::config::Config;
 use crate::mailbox::commit::BATCH_MESSAGES;
+use crate::memory;
 use crate::transport::Inner;
 use crate::transport::bounce::{Action, Failure};
 use crate::transport::deliver::key;
 use crate::transport::disposition::Examination;
 use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::remote::client::To;
-use crate::transport::route::{ListTarget, Routed, Unroutable, elsewhere as elsewhere_of, route};
+use crate::transport::route::{
+    ListTarget, MailboxTarget, Routed, Unroutable, elsewhere as elsewhere_of, route,
+};
 use layout::disk::Stamp;
 use layout::logline::{Event, Status, Tag};
 use layout::mbx::compose::Source;
@@ -25,6 +28,7 @@ use layout::spool::qfile::{Envelope, Recipient};
 use layout::spool::store::{Claim, LONE_ENVELOPE_MAX, Loaded, SETTLED, SpoolError, resting_since};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 
@@ -32,14 +36,22 @@ use tokio::sync::SemaphorePermit;
 pub(super) const ODD_FOR: Duration = Duration::from_secs(60);
 /// So many items are worked on at the disk at the same time: each of these needs a thread, and more threads than disk and processor keep busy only
 /// take memory.
-pub(in crate::transport) const AT_DISK_MAX: usize = 8;
+pub(in crate::transport) const AT_DISK_MAX: usize = 4;
+/// Items with larger envelopes than this, in bytes, stand for many recipients: some forty.
+const CROWDED: u64 = 2 << 10;
+/// So many of these are read and stored here at the same time, each with what it takes for its recipients; sent elsewhere they are without that.
+pub(in crate::transport) const CROWDED_MAX: usize = 8;
 /// So many copies are under way at the same time, of all items: as many as are stored in one round, so that more would only take memory.
 pub(in crate::transport) const COPIES_MAX: usize = BATCH_MESSAGES;
+/// After so many copies the queue gives back the memory that they took: with each of them some is left between what stays.
+const GIVEN_BACK_AFTER: usize = COPIES_MAX / 2;
 /// So many are handed over at a time: while some are stored, the next are made ready.
 const COPIES_AT_ONCE: usize = COPIES_MAX / 4;
 
 /// Room for copies, as long as it is held.
 pub(super) type Room<'a> = SemaphorePermit<'a>;
+/// The turn of an item with many recipients, as long as it is held.
+type Turn<'a> = SemaphorePermit<'a>;
 
 /// What becomes of an item after a try.
 pub(super) enum Rest {
@@ -103,7 +115,14 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     {
         return Ok(rest);
     }
-    let taken = inner.at_disk(|| take(inner, &config, name)).await?;
+    let mut turn: Option<Turn<'_>> = None;
+    let taken = loop {
+        match inner.at_disk(|| take(inner, &config, name, turn.is_some())).await? {
+            Some(taken) => break taken,
+            // Closed it never is.
+            None => turn = inner.crowded.acquire().await.ok(),
+        }
+    };
     let Taken { mut claim, stamp, loaded, source, waited } = taken;
     let now = config.root().disk().now();
     let until = |time: Duration| Ok(Rest::Until(stamp, Instant::now() + time));
@@ -148,7 +167,7 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
     inner.explain(&config, name.id(), || {
         format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
     });
-    pass.deliver(&envelope).await;
+    pass.deliver(&envelope, turn).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
     inner.at_disk(|| pass.serve_crowds(&mut claim, &mut envelope)).await;
     let settled = inner.at_disk(|| pass.settle(claim, envelope, stamp)).await;
@@ -207,9 +226,18 @@ struct Taken {
     waited: Duration,
 }
 
-fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolError> {
+/// Takes an item in hand. `None`: it stands for many, and it is not its turn.
+fn take(
+    inner: &Inner,
+    config: &Config,
+    name: &ItemName,
+    has_turn: bool,
+) -> Result<Option<Taken>, SpoolError> {
     let mut claim = inner.store.claim(name)?;
     let stamp = config.root().disk().stat(claim.queue_file())?.0;
+    if stamp.size > CROWDED && !has_turn {
+        return Ok(None);
+    }
     let loaded = claim.load()?;
     let source = match &loaded.body {
         Some(source) if source.len() <= MEMORY_MAX as u64 => {
@@ -220,79 +248,84 @@ fn take(inner: &Inner, config: &Config, name: &ItemName) -> Result<Taken, SpoolE
     let (disk, data) = (config.root().disk(), inner.store.path(Role::Data, name));
     let age = disk.stat(&data).map_or(0, |(stamp, _)| disk.now().saturating_sub(stamp.modified));
     let waited = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
-    Ok(Taken { claim, stamp, loaded, source, waited })
+    Ok(Some(Taken { claim, stamp, loaded, source, waited }))
 }
 
 impl<'a> Pass<'a> {
     /// Brings the message to all who can be reached.
-    async fn deliver(&mut self, envelope: &Envelope) {
+    async fn deliver(&mut self, envelope: &Envelope, turn: Option<Turn<'_>>) {
+        let elsewhere = self.deliver_here(envelope).await;
+        drop(turn);
+        let elsewhere = self.without_crowds(envelope, elsewhere);
+        self.send(elsewhere).await;
+    }
+
+    /// Brings the message to those who are here, and answers with the others.
+    async fn deliver_here(&mut self, envelope: &Envelope) -> Vec<Onward> {
         let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let (mut elsewhere, mut subject) = (Vec::new(), Vec::new());
         let (mut seen, mut storing) = (HashSet::new(), VecDeque::new());
         let before: HashSet<String> = self.results.verdicts.keys().cloned().collect();
-        for recipient in envelope.recipients() {
-            let address = recipient.address.clone();
-            if before.contains(&address) {
-                continue;
-            }
-            let routed = match elsewhere_of(self.config, &address) {
-                Some(_) => Ok(Routed { remote: vec![address.clone()], ..Routed::default() }),
-                None => self.inner.at_disk(|| route(self.config, &address, trusted)).await,
-            };
-            let routed = match routed {
-                Ok(routed) => routed,
-                Err(why) => {
-                    self.unroutable(&address, why);
-                    continue;
+        let mut recipients = envelope.recipients();
+        recipients.retain(|recipient| !before.contains(&recipient.address));
+        for recipients in recipients.chunks(COPIES_AT_ONCE) {
+            let mut mailboxes = Vec::new();
+            for (recipient, routed) in recipients.iter().zip(self.route(recipients, trusted).await) {
+                let address = &recipient.address;
+                let routed = match routed {
+                    Ok(routed) => routed,
+                    Err(why) => {
+                        self.unroutable(address, why);
+                        continue;
+                    }
+                };
+                self.inner.explain(self.config, self.id, || whereabouts(address, &routed));
+                self.results.verdicts.entry(address.clone()).or_default();
+                if routed.discarded {
+                    self.delivered(address);
                 }
-            };
-            self.inner.explain(self.config, self.id, || whereabouts(&address, &routed));
-            self.results.verdicts.entry(address.clone()).or_default();
-            if routed.discarded {
-                self.delivered(&address);
-            }
-            for list in routed.lists {
-                if seen.insert(list.address()) {
-                    self.lists.push((address.clone(), list));
+                for list in routed.lists {
+                    if seen.insert(list.address()) {
+                        self.lists.push((address.clone(), list));
+                    }
                 }
-            }
-            for target in routed.waiting {
-                if seen.insert(target.to_lowercase()) {
-                    self.run_program(&address, target).await;
+                for target in routed.waiting {
+                    if seen.insert(target.to_lowercase()) {
+                        self.run_program(address, target).await;
+                    }
                 }
-            }
-            let laid_out = envelope.laid_out(&Crowd::key(&address)).is_some();
-            if laid_out {
-                self.crowd(&recipient, Vec::new());
-            }
-            for target in routed.remote.into_iter().filter(|_| !laid_out) {
-                if !seen.insert(target.to_lowercase()) {
-                    continue;
+                let laid_out = envelope.laid_out(&Crowd::key(address)).is_some();
+                if laid_out {
+                    self.crowd(recipient, Vec::new());
                 }
-                if let Some(why) = &too_large {
-                    self.results
-                        .verdicts
-                        .entry(address.clone())
-                        .or_default()
-                        .failures
-                        .push(refused(&target, why));
-                    continue;
+                if !laid_out && routed.remote.len() > Crowd::MORE_THAN {
+                    subject.reserve_exact(routed.remote.len());
                 }
-                let to = To { address: target, dsn: recipient.dsn.clone() };
-                let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
-                onward.push((address.clone(), to));
+                for target in routed.remote.into_iter().filter(|_| !laid_out) {
+                    if !seen.insert(target.to_lowercase()) {
+                        continue;
+                    }
+                    if let Some(why) = &too_large {
+                        self.failed(address, [refused(&target, why)]);
+                        continue;
+                    }
+                    let to = To { address: target, dsn: recipient.dsn.clone() };
+                    let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
+                    onward.push((address.clone(), to));
+                }
+                for lost in &routed.lost {
+                    self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(lost));
+                }
+                let mut own = routed.mailboxes;
+                own.retain(|target| seen.insert(key(target)));
+                mailboxes.push((recipient, own));
             }
-            for lost in &routed.lost {
-                self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(lost));
-            }
-            let mailboxes: Vec<_> =
-                routed.mailboxes.into_iter().filter(|target| seen.insert(key(target))).collect();
-            let single = mailboxes.len() == 1;
             // Those that are under way at the same time share their syncs.
-            for some in mailboxes.chunks(COPIES_AT_ONCE) {
-                let room = self.room(&mut storing, some.len()).await;
-                storing.push_back(self.store(&recipient, some, single, room).await);
+            for parts in batches(&mailboxes) {
+                let copies = parts.iter().map(|part| part.mailboxes.len()).sum();
+                let room = self.room(&mut storing, copies).await;
+                storing.push_back(self.store(&parts, room).await);
             }
         }
         for some in storing {
@@ -306,8 +339,23 @@ impl<'a> Pass<'a> {
             }
         }
         elsewhere.extend(self.outbound(envelope, subject));
-        let elsewhere = self.without_crowds(envelope, elsewhere);
-        self.send(elsewhere).await;
+        elsewhere
+    }
+
+    /// Where these recipients lead.
+    async fn route(&self, recipients: &[Recipient], trusted: bool) -> Vec<Result<Routed, Unroutable>> {
+        let remote = |Recipient { address, .. }: &Recipient| {
+            elsewhere_of(self.config, address)?;
+            Some(Ok(Routed { remote: vec![address.clone()], ..Routed::default() }))
+        };
+        let here = |recipient: &Recipient| {
+            remote(recipient).unwrap_or_else(|| route(self.config, &recipient.address, trusted))
+        };
+        // Without anybody here the disk is not asked.
+        match recipients.iter().map(remote).collect() {
+            Some(all) => all,
+            None => self.inner.at_disk(|| recipients.iter().map(here).collect()).await,
+        }
     }
 
     /// Room for so many more copies. Whoever waits for it has none of his own under way, so that no two can wait for each other.
@@ -323,6 +371,14 @@ impl<'a> Pass<'a> {
                 // Closed it never is.
                 (Err(_), None) => return inner.copies.acquire_many(all).await.ok(),
             }
+        }
+    }
+
+    /// Gives memory back when so many more copies were stored.
+    pub(super) fn give_back(&self, copies: usize) {
+        let before = self.inner.copies_stored.fetch_add(copies, Ordering::Relaxed);
+        if before / GIVEN_BACK_AFTER != before.wrapping_add(copies) / GIVEN_BACK_AFTER {
+            tokio::task::block_in_place(memory::give_back);
         }
     }
 
@@ -389,6 +445,24 @@ impl<'a> Pass<'a> {
         let text = format!("{target}: {why}");
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(&text));
     }
+}
+
+/// Divides mailboxes into parts, and these into batches of at most [`COPIES_AT_ONCE`] copies.
+fn batches<'a>(mailboxes: &'a [(&'a Recipient, Vec<MailboxTarget>)]) -> Vec<Vec<Part<'a>>> {
+    let mut batches: Vec<Vec<Part<'a>>> = Vec::new();
+    let mut room = 0;
+    for (recipient, all) in mailboxes {
+        for mailboxes in all.chunks(COPIES_AT_ONCE) {
+            if mailboxes.len() > room || batches.is_empty() {
+                batches.push(Vec::new());
+                room = COPIES_AT_ONCE;
+            }
+            room -= mailboxes.len();
+            let part = Part { recipient, mailboxes, single: all.len() == 1 };
+            batches.last_mut().into_iter().for_each(|batch| batch.push(part));
+        }
+    }
+    batches
 }
 
 /// Where an address leads, for Verbose Logging.

@@ -10,11 +10,26 @@ use crate::transport::route::MailboxTarget;
 use layout::logline::{Delivery, Event, Tag};
 use layout::spool::qfile::Recipient;
 
-/// Copies for one recipient that are under way.
+/// Mailboxes of one recipient.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) recipient: &'a Recipient,
+    pub(super) mailboxes: &'a [MailboxTarget],
+    /// Has he no others?
+    pub(super) single: bool,
+}
+
+/// Copies that are under way.
 pub(super) struct Storing<'a> {
+    parts: Vec<Placing>,
+    _room: Option<Room<'a>>,
+}
+
+/// What was done for one part.
+#[derive(Default)]
+struct Placing {
     /// The address in the envelope.
     address: String,
-    /// Is it one mailbox?
     single: bool,
     copies: Vec<Copy>,
     /// Mailboxes that have no room, as addresses.
@@ -23,55 +38,53 @@ pub(super) struct Storing<'a> {
     left: Vec<Recipient>,
     /// Did a mailbox's settings send it somewhere else?
     sent_on: bool,
-    _room: Option<Room<'a>>,
 }
 
 impl<'a> Pass<'a> {
-    /// Hands copies of a recipient to their mailboxes. `single`: there are no others.
-    pub(super) async fn store(
-        &self,
-        recipient: &Recipient,
-        mailboxes: &[MailboxTarget],
-        single: bool,
-        room: Option<Room<'a>>,
-    ) -> Storing<'a> {
-        let address = recipient.address.clone();
-        let shown = recipient.original.as_ref().unwrap_or(&address);
+    /// Hands copies to mailboxes.
+    pub(super) async fn store(&self, parts: &[Part<'_>], room: Option<Room<'a>>) -> Storing<'a> {
+        let parts = self.inner.at_disk(|| parts.iter().map(|part| self.place(part)).collect()).await;
+        Storing { parts, _room: room }
+    }
+
+    fn place(&self, &Part { recipient, mailboxes, single }: &Part<'_>) -> Placing {
         let Pass { inner, config, id, sender, source, message, forwarded, .. } = self;
-        let before = Before { ruled: recipient.ruled, sent_on: *forwarded };
-        let dsn = &recipient.dsn;
+        let Recipient { address, original, dsn, ruled } = recipient;
+        let before = Before { ruled: *ruled, sent_on: *forwarded };
+        let shown = original.as_ref().unwrap_or(address);
         let letter = Letter { sender, recipient: shown, dsn, id: *id, source, message, before };
-        let (mut copies, mut full, mut left, mut sent_on) = (Vec::new(), Vec::new(), Vec::new(), false);
-        let place = || {
-            for target in mailboxes {
-                match inner.place(config, target, letter) {
-                    Placed::UnderWay(copy) => copies.push(*copy),
-                    Placed::SentOn => sent_on = true,
-                    Placed::PutOff(waiting) => left.push(waiting),
-                    Placed::Full => full.push(mailbox_address(config, target)),
-                }
+        let mut placing = Placing { address: address.clone(), single, ..Placing::default() };
+        for target in mailboxes {
+            match inner.place(config, target, letter) {
+                Placed::UnderWay(copy) => placing.copies.push(*copy),
+                Placed::SentOn => placing.sent_on = true,
+                Placed::PutOff(waiting) => placing.left.push(waiting),
+                Placed::Full => placing.full.push(mailbox_address(config, target)),
             }
-        };
-        inner.at_disk(place).await;
-        Storing { address, single, copies, full, left, sent_on, _room: room }
+        }
+        placing
     }
 
     /// Waits for copies, and takes down what came of them.
     pub(super) async fn stored(&mut self, storing: Storing<'_>) {
-        let Storing { address, single, copies, full, mut left, sent_on, _room } = storing;
-        // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
-        let name = |own: String| if single { address.clone() } else { own };
-        let Pass { inner, config, id, sender, source, .. } = self;
-        left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
-        self.results.tried = true;
-        self.results.sent |= sent_on;
-        if left.is_empty() && full.is_empty() {
-            self.delivered(&address);
+        let Storing { parts, _room } = storing;
+        let count = parts.iter().map(|part| part.copies.len()).sum();
+        for Placing { address, single, copies, full, mut left, sent_on } in parts {
+            // The address as it stands leads there again; only one of several mailboxes gets a name of its own.
+            let name = |own: String| if single { address.clone() } else { own };
+            let Pass { inner, config, id, sender, source, .. } = self;
+            left.extend(inner.finish_copies(config, *id, sender, source.len(), copies).await);
+            self.results.tried = true;
+            self.results.sent |= sent_on;
+            if left.is_empty() && full.is_empty() {
+                self.delivered(&address);
+            }
+            self.failed(&address, full.into_iter().map(|target| Failure::mailbox_full(&name(target))));
+            for waiting in left {
+                self.left(&address, name(waiting.address));
+            }
         }
-        self.failed(&address, full.into_iter().map(|target| Failure::mailbox_full(&name(target))));
-        for waiting in left {
-            self.left(&address, name(waiting.address));
-        }
+        self.give_back(count);
     }
 
     /// Gives the message to the program behind an alias. One that is not allowed is none of the message's tries: it waits until the
