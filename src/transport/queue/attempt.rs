@@ -269,9 +269,13 @@ impl<'a> Pass<'a> {
         let before: HashSet<String> = self.results.verdicts.keys().cloned().collect();
         let mut recipients = envelope.recipients();
         recipients.retain(|recipient| !before.contains(&recipient.address));
-        for recipients in recipients.chunks(COPIES_AT_ONCE) {
+        let mut rest = &recipients[..];
+        while !rest.is_empty() {
             let mut mailboxes = Vec::new();
-            for (recipient, routed) in recipients.iter().zip(self.route(recipients, trusted).await) {
+            let some = self.route(rest, trusted).await;
+            let (recipients, later) = rest.split_at(some.len());
+            rest = later;
+            for (recipient, routed) in recipients.iter().zip(some) {
                 let address = &recipient.address;
                 let routed = match routed {
                     Ok(routed) => routed,
@@ -342,19 +346,26 @@ impl<'a> Pass<'a> {
         elsewhere
     }
 
-    /// Where these recipients lead.
+    /// Where the first of these recipients lead: as many of them as stand for [`COPIES_AT_ONCE`] in all, so that large groups come one by one.
     async fn route(&self, recipients: &[Recipient], trusted: bool) -> Vec<Result<Routed, Unroutable>> {
         let remote = |Recipient { address, .. }: &Recipient| {
             elsewhere_of(self.config, address)?;
             Some(Ok(Routed { remote: vec![address.clone()], ..Routed::default() }))
         };
+        let recipients = &recipients[..recipients.len().min(COPIES_AT_ONCE)];
+        let mut found = 0;
         let here = |recipient: &Recipient| {
-            remote(recipient).unwrap_or_else(|| route(self.config, &recipient.address, trusted))
+            if found >= COPIES_AT_ONCE {
+                return None;
+            }
+            let routed = remote(recipient).unwrap_or_else(|| route(self.config, &recipient.address, trusted));
+            found += routed.as_ref().map_or(1, |routed| routed.count().max(1));
+            Some(routed)
         };
         // Without anybody here the disk is not asked.
         match recipients.iter().map(remote).collect() {
             Some(all) => all,
-            None => self.inner.at_disk(|| recipients.iter().map(here).collect()).await,
+            None => self.inner.at_disk(|| recipients.iter().map_while(here).collect()).await,
         }
     }
 
