@@ -146,7 +146,7 @@ pub struct To {
 pub struct Mail<'a> {
     /// Envelope sender; empty for a bounce.
     pub sender: &'a str,
-    /// At most [`RECIPIENTS_MAX`]; more are not tried.
+    /// At most [`RECIPIENTS_MAX`].
     pub recipients: &'a [To],
     /// What the sender wants to be told of the message as a whole.
     pub dsn: &'a MessageDsn,
@@ -156,11 +156,16 @@ pub struct Mail<'a> {
     pub source: &'a Source,
 }
 
+/// Somebody as a server is told of him.
+struct Told<'a> {
+    address: Cow<'a, str>,
+    dsn: &'a Dsn,
+}
+
 impl Mail<'_> {
     /// Does only a server with SMTPUTF8 understand it? What its client said is not enough: many say it of every message.
-    fn needs_utf8(&self) -> io::Result<bool> {
-        let is_ascii = |to: &To| to.address.is_ascii();
-        if !self.sender.is_ascii() || !self.recipients.iter().all(is_ascii) {
+    fn needs_utf8(&self, recipients: &[Told<'_>]) -> io::Result<bool> {
+        if !self.sender.is_ascii() || !recipients.iter().all(|told| told.address.is_ascii()) {
             return Ok(true);
         }
         let head = if self.utf8 { reading(self.source, Source::head)? } else { Vec::new() };
@@ -299,16 +304,21 @@ impl Client {
     }
 
     /// Sends a message; answers for each recipient in their order. One that this server cannot be told of does not keep it from the others.
-    pub async fn send(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
+    pub async fn send<'a>(&mut self, mail: Mail<'a>) -> Vec<Outcome> {
         let sender = on_the_wire(mail.sender);
-        let to = |to: &To| To { address: on_the_wire(&to.address).into_owned(), dsn: to.dsn.clone() };
-        let recipients: Vec<To> = mail.recipients.iter().map(to).collect();
-        let unfit: Vec<Option<Problem>> = recipients.iter().map(|to| self.unfit(&to.address)).collect();
-        let fit = recipients.into_iter().zip(&unfit).filter(|(_, unfit)| unfit.is_none());
-        let fit: Vec<To> = fit.map(|(to, _)| to).collect();
+        let mut fit = Vec::with_capacity(mail.recipients.len());
+        let told = |to: &'a To| {
+            let told = Told { address: on_the_wire(&to.address), dsn: &to.dsn };
+            let unfit = self.unfit(&told.address);
+            if unfit.is_none() {
+                fit.push(told);
+            }
+            unfit
+        };
+        let unfit: Vec<Option<Problem>> = mail.recipients.iter().map(told).collect();
         let outcomes = match fit.is_empty() {
             true => Vec::new(),
-            false => self.send_to(Mail { sender: &sender, recipients: &fit, ..mail }).await,
+            false => self.send_to(Mail { sender: &sender, ..mail }, &fit).await,
         };
         let mut outcomes = outcomes.into_iter();
         let missing = || Err(Problem::passing(Stage::Recipient, "not tried"));
@@ -328,35 +338,38 @@ impl Client {
         (!address.is_ascii() && !self.extensions.utf8).then(|| Problem::lasting(Stage::Policy, NO_UTF8))
     }
 
-    async fn send_to(&mut self, mail: Mail<'_>) -> Vec<Outcome> {
+    async fn send_to(&mut self, mail: Mail<'_>, recipients: &[Told<'_>]) -> Vec<Outcome> {
         self.used += 1;
-        let mut outcomes: Vec<Outcome> = Vec::with_capacity(mail.recipients.len());
-        let ended = self.transaction(mail, &mut outcomes).await;
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(recipients.len());
+        let ended = self.transaction(mail, recipients, &mut outcomes).await;
         // What ends a transaction ends it for all who were not refused before.
         if let Err(problem) = ended {
             outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|o| *o = Err(problem.clone()));
-            outcomes.resize(mail.recipients.len(), Err(problem));
+            outcomes.resize(recipients.len(), Err(problem));
         }
         outcomes
     }
 
-    async fn transaction(&mut self, mail: Mail<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Problem> {
-        let mut commands = self.envelope(&mail)?;
-        commands.push("DATA\r\n".to_owned());
-        let last = commands.len() - 1;
+    async fn transaction(
+        &mut self,
+        mail: Mail<'_>,
+        recipients: &[Told<'_>],
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Problem> {
+        let commands = self.envelope(&mail, recipients)? + "DATA\r\n";
         if self.extensions.pipelining {
-            commands.iter().for_each(|command| self.dialogue.said(command));
-            let all = commands.concat();
-            self.write(all.as_bytes()).await.map_err(|e| self.lost(Stage::Sender, e))?;
+            commands.split_inclusive('\n').for_each(|command| self.dialogue.said(command));
+            self.write(commands.as_bytes()).await.map_err(|e| self.lost(Stage::Sender, e))?;
         }
         let mut refused_sender = None;
-        for (index, command) in commands.iter().enumerate() {
+        for (index, command) in commands.split_inclusive('\n').enumerate() {
             let stage = match index {
                 0 => Stage::Sender,
-                _ if index == last => Stage::Data,
+                _ if index > recipients.len() => Stage::Data,
                 _ => Stage::Recipient,
             };
-            let nobody = refused_sender.is_some() || (index == last && !outcomes.iter().any(Result::is_ok));
+            let nobody =
+                refused_sender.is_some() || (stage == Stage::Data && !outcomes.iter().any(Result::is_ok));
             if !self.extensions.pipelining {
                 if nobody {
                     break;
@@ -397,12 +410,12 @@ impl Client {
         }
     }
 
-    /// MAIL and the RCPTs, with what the server offers.
-    fn envelope(&self, mail: &Mail<'_>) -> Result<Vec<String>, Problem> {
+    /// MAIL and the RCPTs, a line each, with what the server offers.
+    fn envelope(&self, mail: &Mail<'_>, recipients: &[Told<'_>]) -> Result<String, Problem> {
         if let Some(problem) = self.unfit(mail.sender) {
             return Err(problem);
         }
-        let utf8 = mail.needs_utf8().map_err(|error| Problem::passing(Stage::Policy, error))?;
+        let utf8 = mail.needs_utf8(recipients).map_err(|error| Problem::passing(Stage::Policy, error))?;
         let offered = self.extensions;
         if utf8 && !offered.utf8 {
             return Err(Problem::lasting(Stage::Policy, NO_UTF8));
@@ -417,9 +430,9 @@ impl Client {
             envid.map(|envid| format!(" ENVID={envid}")),
         ];
         let parameters: String = parameters.into_iter().flatten().collect();
-        let sender = format!("MAIL FROM:<{}>{parameters}\r\n", mail.sender);
-        let recipients = mail.recipients.iter().take(RECIPIENTS_MAX);
-        Ok([sender].into_iter().chain(recipients.map(|to| rcpt(to, offered.dsn, utf8))).collect())
+        let mut commands = format!("MAIL FROM:<{}>{parameters}\r\n", mail.sender);
+        recipients.iter().for_each(|told| commands.push_str(&rcpt(told, offered.dsn, utf8)));
+        Ok(commands)
     }
 
     /// Ends a DATA that nobody is to get: the commands were sent together, and the server took this one.
@@ -429,7 +442,7 @@ impl Client {
     }
 
     async fn body(&mut self, source: &Source) -> Result<(), Problem> {
-        let (mut stuffer, mut at, mut out) = (Stuffer::default(), 0, Vec::with_capacity(PIECE + 1024));
+        let (mut stuffer, mut at, mut out) = (Stuffer::default(), 0, Vec::new());
         while at < source.len() {
             let piece = match reading(source, |source| source.read(at, PIECE)) {
                 Ok(piece) if !piece.is_empty() => piece,
@@ -518,8 +531,8 @@ fn welcome(reply: Reply, stage: Stage) -> Result<(), Failed> {
 }
 
 /// RCPT. An ORCPT of other than ASCII characters can only go where SMTPUTF8 is spoken (RFC 6533 §3).
-fn rcpt(to: &To, dsn: bool, utf8: bool) -> String {
-    let To { address, dsn: wishes } = to;
+fn rcpt(told: &Told<'_>, dsn: bool, utf8: bool) -> String {
+    let Told { address, dsn: wishes } = told;
     let notify = wishes.notify.map(|notify| format!(" NOTIFY={notify}"));
     let original = wishes.original.as_deref().filter(|text| is_orcpt(text) && (utf8 || text.is_ascii()));
     let original = original.map(|original| format!(" ORCPT={original}"));
@@ -570,7 +583,8 @@ mod tests {
             (to("", Some("utf-8;\u{3042}@z")), true, false, "RCPT TO:<a@b>\r\n"),
             (to("", Some("utf-8;\u{3042}@z")), true, true, "RCPT TO:<a@b> ORCPT=utf-8;\u{3042}@z\r\n"),
         ] {
-            assert_eq!(rcpt(&to, dsn, utf8), expected);
+            let told = Told { address: on_the_wire(&to.address), dsn: &to.dsn };
+            assert_eq!(rcpt(&told, dsn, utf8), expected);
         }
     }
 
@@ -579,7 +593,7 @@ mod tests {
         let mail = |sender: &'static str, utf8, text: &str| {
             let source = Source::Bytes(text.as_bytes().into());
             let dsn = MessageDsn::default();
-            Mail { sender, recipients: &[], dsn: &dsn, utf8, source: &source }.needs_utf8().unwrap()
+            Mail { sender, recipients: &[], dsn: &dsn, utf8, source: &source }.needs_utf8(&[]).unwrap()
         };
         assert!(mail("\u{e9}@x", false, ""));
         assert!(mail("e@x", true, "Subject: \u{e9}\r\n\r\n"));
