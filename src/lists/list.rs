@@ -3,6 +3,7 @@
 //! # Failure
 //! The disk's. A list whose files cannot be read takes no mail for the time being.
 
+use super::addresses::{Addresses, Seen};
 use super::command::Membership;
 use super::header::{ListAddress, address_of};
 use super::merge::Texts;
@@ -14,7 +15,7 @@ use layout::list::{File, ListDir};
 use layout::name::AliasName;
 use layout::registry::model::Domain;
 use layout::text::CodePage;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 /// A list.
@@ -150,30 +151,33 @@ impl<'a> List<'a> {
 
     /// Who gets posts, or digests: each once, without those on hold, never the list itself. First those here in the order of the file, then the
     /// others by their domains, so that a domain's members get a post in as few messages as may be.
-    pub fn recipients(&self, file: File) -> io::Result<Vec<String>> {
-        let mut domains = HashMap::new();
-        let mut key_of = |address: &str| {
-            let (local, domain) = address.rsplit_once('@').unwrap_or((address, &self.address.domain));
-            let known = domains.entry(domain.to_lowercase());
-            let (official, here) = known.or_insert_with_key(|domain| {
-                let here = self.config.local_domain(domain).map(|domain| domain.name.to_lowercase());
-                (here.clone().unwrap_or_else(|| domain.clone()), here.is_some())
-            });
-            (format!("{}@{official}", local.to_lowercase()), *here)
-        };
-        let hold = self.dir.group(File::Hold, self.code_page())?;
-        let mut seen: HashSet<String> = hold.members().map(|member| key_of(&member).0).collect();
-        seen.extend([self.address.post(), self.address.bounce()].iter().map(|own| key_of(own).0));
-        let (mut local, mut others) = (Vec::new(), Vec::new());
-        for member in self.dir.group(file, self.code_page())?.members() {
-            let (key, here) = key_of(&member);
-            if seen.insert(key) {
-                let line = if here { &mut local } else { &mut others };
-                line.push(self.full(&member));
-            }
+    pub fn recipients(&self, file: File) -> io::Result<Addresses> {
+        /// Those whose addresses have the same domain.
+        struct Others {
+            /// The domain's official name, if it is one of ours.
+            here: Option<String>,
+            addresses: Addresses,
         }
-        others.sort_by_cached_key(|address| address.rsplit('@').next().unwrap_or_default().to_lowercase());
-        local.append(&mut others);
+        let (mut seen, mut local) = (Seen::default(), Addresses::default());
+        let mut domains: BTreeMap<String, Others> = BTreeMap::new();
+        let mut add = |member: &str, gets: bool| {
+            let member = self.full(member);
+            let (name, domain) = member.rsplit_once('@').unwrap_or_default();
+            let known = domains.entry(domain.to_lowercase()).or_insert_with_key(|domain| {
+                let here = self.config.local_domain(domain).map(|domain| domain.name.to_lowercase());
+                Others { here, addresses: Addresses::default() }
+            });
+            let official = known.here.as_deref().unwrap_or(domain);
+            let is_new = seen.insert(&format!("{name}@{official}").to_lowercase());
+            let line = if known.here.is_some() { &mut local } else { &mut known.addresses };
+            if is_new && gets {
+                line.push(&member);
+            }
+        };
+        self.dir.group(File::Hold, self.code_page())?.members().for_each(|member| add(&member, false));
+        [self.address.post(), self.address.bounce()].iter().for_each(|own| add(own, false));
+        self.dir.group(file, self.code_page())?.members().for_each(|member| add(&member, true));
+        domains.values().for_each(|others| local.append(&others.addresses));
         Ok(local)
     }
 

@@ -7,6 +7,7 @@
 //! # Failure
 //! Nothing here fails on broken mail: what cannot be read is left as it is.
 
+pub mod addresses;
 pub mod bounce;
 pub mod command;
 pub mod confirm;

@@ -4,10 +4,8 @@
 //!
 //! # Failure
 //! The disk's: the mail waits and is tried again.
-//!
-//! # Limits
-//! [`CHUNK`] recipients of one item of the spool.
 
+use super::addresses::Addresses;
 use super::bounce;
 use super::list::List;
 use super::merge::MERGE_MAX;
@@ -21,10 +19,6 @@ use layout::list::change::{Change, ChangeError, rewrite};
 use layout::mbx::compose::Source;
 use layout::spool::dsn::Dsn;
 use std::io;
-
-/// Recipients of one item: what a crash repeats at most, of those elsewhere (the default of IMail 11's list settings is of this size).
-/// Tests have short lists.
-pub const CHUNK: usize = if cfg!(test) { 2 } else { 200 };
 
 /// A mail that came.
 pub struct Came<'a> {
@@ -44,15 +38,15 @@ pub struct Mailing {
     pub owner: String,
     /// The message.
     pub copy: Copy,
-    /// Who gets it, in items.
-    pub chunks: Vec<Chunk>,
+    /// Who gets it.
+    pub recipients: Vec<Recipients>,
 }
 
-/// The recipients of one item.
+/// Recipients for whom the same is to be done.
 #[derive(Default)]
-pub struct Chunk {
+pub struct Recipients {
     /// Their addresses.
-    pub recipients: Vec<String>,
+    pub addresses: Addresses,
     /// May the mailbox be made if it is not there?
     pub may_create: bool,
     /// Does a rule send it there?
@@ -96,20 +90,25 @@ impl Mailing {
     pub fn ruled(came: &Came<'_>, list: &List<'_>, to: String) -> Mailing {
         let begin = super::header::sent_on_mark(&list.address).into_bytes();
         let copy = Copy { begin, rest: Some(0) };
-        let chunks = vec![Chunk { recipients: vec![to], may_create: true, ruled: true, ..Chunk::default() }];
-        Mailing { sender: came.sender.to_owned(), owner: list.owner.clone(), copy, chunks }
+        let recipients = Recipients { may_create: true, ruled: true, ..Recipients::of([to]) };
+        Mailing {
+            sender: came.sender.to_owned(),
+            owner: list.owner.clone(),
+            copy,
+            recipients: vec![recipients],
+        }
     }
 
     fn one(sender: String, to: String, copy: Copy) -> Mailing {
-        let chunks = vec![Chunk { recipients: vec![to], ..Chunk::default() }];
-        Mailing { sender, owner: String::new(), copy, chunks }
+        Mailing { sender, owner: String::new(), copy, recipients: vec![Recipients::of([to])] }
     }
 }
 
-/// Cuts recipients into items.
-pub fn chunks(recipients: Vec<String>) -> Vec<Chunk> {
-    let pieces = recipients.chunks(CHUNK);
-    pieces.map(|piece| Chunk { recipients: piece.to_vec(), ..Chunk::default() }).collect()
+impl Recipients {
+    /// These.
+    pub fn of(addresses: impl IntoIterator<Item = String>) -> Recipients {
+        Recipients { addresses: addresses.into_iter().collect(), ..Recipients::default() }
+    }
 }
 
 /// A post, or a command in its subject.
@@ -129,15 +128,12 @@ pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Pla
         Outcome::ToOwner(subject) => to_owner(desk, list, came, head, subject),
         Outcome::Post(subject) => {
             let copy = copy(list, came.source, subject, came.replace_from)?;
-            let mut items = chunks(list.recipients(File::Members)?);
+            let members = Recipients { addresses: list.recipients(File::Members)?, ..Recipients::default() };
             let digest = list.digest_address();
-            items.extend(digest.map(|address| Chunk {
-                recipients: vec![address],
-                may_create: true,
-                ..Chunk::default()
-            }));
+            let digest = digest.map(|address| Recipients { may_create: true, ..Recipients::of([address]) });
+            let recipients = [members].into_iter().chain(digest).collect();
             let mailing =
-                Mailing { sender: list.address.bounce(), owner: list.owner.clone(), copy, chunks: items };
+                Mailing { sender: list.address.bounce(), owner: list.owner.clone(), copy, recipients };
             Ok(Plan { mailings: vec![mailing], ..Plan::default() })
         }
     }

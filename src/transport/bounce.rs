@@ -193,6 +193,8 @@ pub enum Action {
     Delivered,
     /// It was handed to a server that reports nothing.
     Relayed,
+    /// It goes on to those whom the address stands for.
+    Expanded,
 }
 
 impl Action {
@@ -202,6 +204,7 @@ impl Action {
             Action::Delayed => "delayed",
             Action::Delivered => "delivered",
             Action::Relayed => "relayed",
+            Action::Expanded => "expanded",
         }
     }
 
@@ -211,6 +214,7 @@ impl Action {
             Action::Delayed => "Delayed Mail",
             Action::Delivered => "Delivered Mail",
             Action::Relayed => "Relayed Mail",
+            Action::Expanded => "Expanded Mail",
         }
     }
 }
@@ -240,6 +244,11 @@ impl Entry {
             }
             Action::Delivered => format!("Delivered to the mailbox: {recipient}"),
             Action::Relayed => format!("Handed to a server that will not report the delivery: {recipient}"),
+            Action::Expanded => {
+                format!(
+                    "Sent on to those whom this address stands for; only failures will be reported: {recipient}"
+                )
+            }
         };
         Entry { action, orcpt: dsn.original.clone(), said: Failure::new(recipient, line) }
     }
@@ -248,7 +257,7 @@ impl Entry {
         match self.action {
             Action::Failed => self.said.status(),
             Action::Delayed => "4.0.0",
-            Action::Delivered | Action::Relayed => "2.0.0",
+            Action::Delivered | Action::Relayed | Action::Expanded => "2.0.0",
         }
     }
 }

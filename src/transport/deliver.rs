@@ -216,13 +216,13 @@ impl Inner {
         let text = format!("{}@{}: {why}", target.user, target.domain);
         self.log(config, Tag::Smtp, id, None, &Event::Refused(&text));
         let original = Some(address.to_owned());
-        let address = mailbox_address(config, target);
+        let address = exact_address(config, target);
         Waiting { address, original, ruled: false, dsn: Dsn::default() }
     }
 }
 
 /// What the sender wants to be told of a recipient that took another's place: a mailbox here stands for success.
-fn of_forward(dsn: &Dsn) -> Dsn {
+pub(super) fn of_forward(dsn: &Dsn) -> Dsn {
     let notify = dsn.notify.map(|notify| Notify { success: false, ..notify });
     Dsn { notify, original: dsn.original.clone(), delay_told: false }
 }
@@ -237,7 +237,25 @@ pub(super) fn key(target: &MailboxTarget) -> String {
     format!("{}/{}", target.dir.path(), target.mailbox.key())
 }
 
-/// The address that leads to this mailbox and nowhere else.
+/// The address that leads to this mailbox and nowhere else, so that a copy which is put off sends nobody else another: `user-main@domain` for an INBOX
+/// behind forwards or an alias. What hides that name too leaves only the user's address.
+pub(super) fn exact_address(config: &Config, target: &MailboxTarget) -> String {
+    let MailboxTarget { domain, user, mailbox, plain, .. } = target;
+    let split = config.registry.global.mailbox_split_char;
+    let local = format!("{user}{split}{}", mailbox.file_stem());
+    let is_hidden = || {
+        let found = config.registry.domain_by_name(domain);
+        found.is_none_or(|domain| {
+            domain.alias(&local).is_some() || domain.user(&local).is_some() || config.has_list(domain, &local)
+        })
+    };
+    match mailbox.is_inbox() && !plain && !is_hidden() {
+        true => format!("{local}@{domain}"),
+        false => mailbox_address(config, target),
+    }
+}
+
+/// The address of a mailbox, as people write it.
 pub(super) fn mailbox_address(config: &Config, target: &MailboxTarget) -> String {
     let MailboxTarget { domain, user, mailbox, .. } = target;
     match mailbox.is_inbox() {

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::lists::digest::{DIGEST_MAX, Entry, POSTS_MAX, Sent, Texts, entry, write};
 use crate::lists::list::{List, names};
 use crate::lists::post::Copy;
-use crate::lists::work::{Mailing, chunks};
+use crate::lists::work::{Mailing, Recipients};
 use crate::mailbox::Open;
 use chrono::{DateTime, Local};
 use layout::index::journal::Token;
@@ -157,13 +157,16 @@ impl Inner {
             separator: text(File::DigestSeparator)?,
             trailer: text(File::DigestTrailer)?,
         };
-        let number = xxh3_64(about(list, sent).0.as_bytes());
+        let number = xxh3_64(about(list, sent).text.as_bytes());
         let begin = write(&list.address, list.language, &texts, entries, now, number);
         Ok(Mailing {
             sender: list.address.bounce(),
             owner: list.owner.clone(),
             copy: Copy { begin, rest: None },
-            chunks: chunks(list.recipients(File::Digest)?),
+            recipients: vec![Recipients {
+                addresses: list.recipients(File::Digest)?,
+                ..Recipients::default()
+            }],
         })
     }
 
@@ -187,7 +190,7 @@ impl Inner {
         let kept = self.hub.open(&target.dir, &kept);
         for uid in uids(open, 0, sent.uid) {
             let Some(Post { date, message }) = post(open, uid, usize::MAX)? else { continue };
-            let token = Token(xxh3_64(about(list, sent).0.as_bytes()), u64::from(uid));
+            let token = Token(xxh3_64(about(list, sent).text.as_bytes()), u64::from(uid));
             let (sender, way) = (String::new(), Way::Client);
             let source = Source::Bytes(message.into());
             let message = NewMessage { source, sender, date, way, flags: 0, keywords: Vec::new() };
@@ -201,7 +204,7 @@ impl Inner {
 }
 
 fn about(list: &List<'_>, sent: Sent) -> About {
-    About(format!("digest {} {} {}", list.address.post(), sent.uidvalidity, sent.uid))
+    About::list(format!("digest {} {} {}", list.address.post(), sent.uidvalidity, sent.uid))
 }
 
 fn note(list: &List<'_>, sent: Sent) -> io::Result<Sent> {

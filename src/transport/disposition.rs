@@ -253,7 +253,8 @@ impl Ruled {
             return Some(None);
         }
         let mailbox = MailboxName::from_text(mailbox).unwrap_or_else(|_| MailboxName::inbox());
-        Some(Some(MailboxTarget { domain: domain.name.clone(), user: user.id.clone(), dir, mailbox }))
+        let (domain, user) = (domain.name.clone(), user.id.clone());
+        Some(Some(MailboxTarget { domain, user, dir, mailbox, plain: false }))
     }
 }
 

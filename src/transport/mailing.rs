@@ -16,12 +16,13 @@
 //! The disk's; then what is noted is what was done.
 //!
 //! # Limits
-//! [`ROUND`] items are written before they are made durable together: their files are open at the same time.
+//! [`ITEM_RECIPIENTS`] of an item. [`ROUND`] items are written before they are made durable together: their files are open at the same time.
 
 use super::{Inner, Waiting, windows_path};
 use crate::config::Config;
+use crate::lists::addresses::Addresses;
 use crate::lists::post::Copy;
-use crate::lists::work::{Chunk, Mailing};
+use crate::lists::work::{Mailing, Recipients};
 use layout::mbx::compose::Source;
 use layout::name::SpoolId;
 use layout::spool::id::{ItemName, Origin as Kind, Role};
@@ -30,6 +31,9 @@ use layout::spool::store::Body;
 use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The most recipients of one item: what a crash repeats at most, of those elsewhere (the default of IMail 11's list settings is of this size).
+/// Tests have short lists.
+pub(super) const ITEM_RECIPIENTS: usize = if cfg!(test) { 2 } else { 200 };
 /// Items that are made durable together.
 const ROUND: usize = 100;
 /// How much of a message is copied at once.
@@ -37,12 +41,25 @@ const PIECE: usize = 256 << 10;
 
 /// What a mailing is about: names its items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct About(pub(super) String);
+pub(super) struct About {
+    pub(super) text: String,
+    kind: Kind,
+}
 
 impl About {
+    /// A mailing of a list, or to a group.
+    pub(super) fn list(text: String) -> About {
+        About { text, kind: Kind::List }
+    }
+
+    /// A mailing to a group that somebody's settings sent it to.
+    pub(super) fn forward(text: String) -> About {
+        About { text, kind: Kind::Forward }
+    }
+
     /// The name of an item.
     fn item(&self, number: u32) -> ItemName {
-        ItemName::new(SpoolId(xxh3_64(format!("{} {number}", self.0).as_bytes())), Kind::List)
+        ItemName::new(SpoolId(xxh3_64(format!("{} {number}", self.text).as_bytes())), self.kind)
     }
 }
 
@@ -66,17 +83,21 @@ impl Inner {
         let (mut number, mut round) = (0, Vec::new());
         for mailing in mailings {
             let first = about.item(number);
-            for (at, chunk) in mailing.chunks.iter().enumerate() {
-                let name = about.item(number);
-                let body = match at {
-                    0 => self.body(&name, &mailing.copy, source)?,
-                    _ => Body::Same(first.clone()),
-                };
-                let envelope = Envelope::new(&fields(config, common, &name, mailing, chunk));
-                round.push(self.store.prepare(&name, body, &envelope)?);
-                number += 1;
-                if round.len() == ROUND {
-                    self.keep(&mut round)?;
+            for recipients in &mailing.recipients {
+                let mut addresses = recipients.addresses.iter().peekable();
+                while addresses.peek().is_some() {
+                    let some: Vec<&str> = addresses.by_ref().take(ITEM_RECIPIENTS).collect();
+                    let name = about.item(number);
+                    let body = match name == first {
+                        true => self.body(&name, &mailing.copy, source)?,
+                        false => Body::Same(first.clone()),
+                    };
+                    let envelope = Envelope::new(&fields(config, common, &name, mailing, recipients, &some));
+                    round.push(self.store.prepare(&name, body, &envelope)?);
+                    number += 1;
+                    if round.len() == ROUND {
+                        self.keep(&mut round)?;
+                    }
                 }
             }
         }
@@ -120,13 +141,22 @@ impl Inner {
 }
 
 fn count(mailings: &[Mailing]) -> usize {
-    mailings.iter().map(|mailing| mailing.chunks.len()).sum()
+    let items = |addresses: &Addresses| addresses.len().div_ceil(ITEM_RECIPIENTS);
+    mailings.iter().flat_map(|mailing| &mailing.recipients).map(|some| items(&some.addresses)).sum()
 }
 
-fn fields(config: &Config, common: &Fields, name: &ItemName, mailing: &Mailing, chunk: &Chunk) -> Fields {
-    let Chunk { original, dsn, ruled, .. } = chunk;
-    let recipient = |address: &String| Waiting {
-        address: address.clone(),
+/// The envelope of the item for some of a mailing's recipients.
+fn fields(
+    config: &Config,
+    common: &Fields,
+    name: &ItemName,
+    mailing: &Mailing,
+    recipients: &Recipients,
+    some: &[&str],
+) -> Fields {
+    let Recipients { original, dsn, ruled, may_create, .. } = recipients;
+    let recipient = |address: &&str| Waiting {
+        address: (*address).to_owned(),
         original: original.clone(),
         ruled: *ruled,
         dsn: dsn.clone(),
@@ -134,10 +164,10 @@ fn fields(config: &Config, common: &Fields, name: &ItemName, mailing: &Mailing, 
     Fields {
         data: windows_path(config, &name.file(Role::Data)),
         // Mail of a user may make a mailbox.
-        auth_user: if chunk.may_create { mailing.owner.clone() } else { common.auth_user.clone() },
+        auth_user: if *may_create { mailing.owner.clone() } else { common.auth_user.clone() },
         sender: mailing.sender.clone(),
         list_owner: mailing.owner.clone(),
-        recipients: chunk.recipients.iter().map(recipient).collect(),
+        recipients: some.iter().map(recipient).collect(),
         ..common.clone()
     }
 }

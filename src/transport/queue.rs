@@ -15,7 +15,7 @@
 //! An item that cannot be read or delivered stays where it is.
 //!
 //! # Limits
-//! The registry's `DeliveryThreads` and `RetryThreads`; [`CROWDED_MAX`] items with many recipients are delivered here at a time, and [`COPIES_MAX`]
+//! The registry's `DeliveryThreads` and `RetryThreads`; [`CROWDED_MAX`] items with many recipients are in work at a time, and [`COPIES_MAX`]
 //! copies. What waits costs a name and a stamp of memory, some hundred bytes. Listing a very long
 //! queue takes its time, so it is done less often ([`LOOK_SHARE`]): an admin's touch is noticed later then.
 

@@ -11,6 +11,7 @@
 //! followed while a client waits ([`route_now`]): its mail goes through the spool, as that of a list does.
 
 use crate::config::Config;
+use crate::lists::addresses::Seen;
 use crate::lists::header::{BOUNCE_SUFFIX, SERVER};
 use layout::group::Group;
 use layout::limits::SETTINGS_FILE_MAX;
@@ -21,7 +22,6 @@ use layout::registry::model::{AliasEntry, Domain, User};
 use layout::root::UserDir;
 use layout::user::forward::Forward;
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
 
 /// How many aliases and forwards may follow each other.
@@ -46,6 +46,8 @@ pub struct MailboxTarget {
     pub dir: UserDir,
     /// The mailbox.
     pub mailbox: MailboxName,
+    /// Does the user's address lead to his INBOX and nowhere else? Not if he has forwards, or an alias of his name.
+    pub plain: bool,
 }
 
 impl MailboxTarget {
@@ -145,16 +147,22 @@ pub enum Unroutable {
 /// Finds everybody who gets mail for `address`. `may_create` says whether a `user-mailbox` that does not exist may be made: strangers
 /// must not fill a user's folder list from outside.
 pub fn route(config: &Config, address: &str, may_create: bool) -> Result<Routed, Unroutable> {
-    walk(config, address, may_create, usize::MAX)
+    walk(config, address, may_create, None)
 }
 
 /// The same while a client waits: large groups are among those whose mail waits ([`Routed::waiting`]).
 pub fn route_now(config: &Config, address: &str, may_create: bool) -> Result<Routed, Unroutable> {
-    walk(config, address, may_create, GROUP_AT_ONCE)
+    walk(config, address, may_create, Some(GROUP_AT_ONCE))
 }
 
-fn walk(config: &Config, address: &str, may_create: bool, group_max: usize) -> Result<Routed, Unroutable> {
-    let mut walk = Walk { config, may_create, group_max, routed: Routed::default(), visited: HashSet::new() };
+fn walk(
+    config: &Config,
+    address: &str,
+    may_create: bool,
+    group_max: Option<usize>,
+) -> Result<Routed, Unroutable> {
+    let mut walk =
+        Walk { config, may_create, group_max, routed: Routed::default(), visited: Seen::default() };
     walk.address(address, None, 0)?;
     if walk.count() == 0 && !walk.routed.discarded {
         tracing::warn!(address, lost = ?walk.routed.lost, "an address leads nowhere");
@@ -205,10 +213,10 @@ struct Walk<'a> {
     config: &'a Config,
     may_create: bool,
     /// Groups with more members are not followed.
-    group_max: usize,
+    group_max: Option<usize>,
     routed: Routed,
     /// What was expanded already: addresses in lower case, and mailboxes.
-    visited: HashSet<String>,
+    visited: Seen,
 }
 
 impl<'a> Walk<'a> {
@@ -231,7 +239,7 @@ impl<'a> Walk<'a> {
             Ok(domain) => domain,
             Err(domain) if depth == 0 => return Err(Unroutable::NotLocal(domain)),
             Err(_) => {
-                if self.visited.insert(address.to_lowercase()) {
+                if self.visited.insert(&address.to_lowercase()) {
                     self.routed.remote.push(address.to_owned());
                 }
                 return Ok(());
@@ -241,10 +249,10 @@ impl<'a> Walk<'a> {
             self.routed.lost.push(format!("{address}: too many aliases behind each other"));
             return Ok(());
         }
-        if !self.visited.insert(format!("{}@{}", local.to_lowercase(), domain.name.to_lowercase())) {
+        if !self.visited.insert(&format!("{}@{}", local.to_lowercase(), domain.name.to_lowercase())) {
             // An alias that leads back to its own name means the user of that name.
             return match domain.alias(local).and_then(|_| domain.user(local)) {
-                Some(user) => self.user(user, domain, depth),
+                Some(user) => self.user(user, domain, depth, false),
                 None => Ok(()),
             };
         }
@@ -269,7 +277,7 @@ impl<'a> Walk<'a> {
             return self.list(list, ListRole::Bounce, domain);
         }
         if let Some(user) = domain.user(local) {
-            return self.user(user, domain, depth);
+            return self.user(user, domain, depth, true);
         }
         // It stands in the headers of posts, so it works without its alias too.
         if local.eq_ignore_ascii_case(SERVER) {
@@ -285,7 +293,7 @@ impl<'a> Walk<'a> {
         }
         // A server must take mail for its postmaster (RFC 5321 §4.5.1), and IMail makes `root` with each primary domain.
         match local.eq_ignore_ascii_case("postmaster").then(|| self.root_user()).flatten() {
-            Some((user, domain)) => self.user(user, domain, depth),
+            Some((user, domain)) => self.user(user, domain, depth, false),
             None => Err(Unroutable::UnknownUser),
         }
     }
@@ -300,7 +308,10 @@ impl<'a> Walk<'a> {
             return self.list(alias.value.trim(), ListRole::Post, domain);
         }
         match classify(&alias.value) {
-            Alias::Standard(members) => self.members(&alias.name, members, domain, depth),
+            Alias::Standard(members) => {
+                members.iter().for_each(|member| self.follow(&alias.name, member, domain, depth));
+                Ok(())
+            }
             Alias::Group(path) => {
                 let Some(file) = self.config.group_file(domain, &path) else {
                     return Err(Unroutable::Unavailable("the file of this group alias was not found"));
@@ -310,12 +321,12 @@ impl<'a> Walk<'a> {
                     .map_err(|_| Unroutable::Unavailable("the file of this group alias cannot be read"))?;
                 let group = Group::parse(bytes, self.config.registry.global.code_page);
                 // While a client waits no more are looked at than are followed.
-                let members: Vec<String> = group.members().take(self.group_max.saturating_add(1)).collect();
-                if members.len() > self.group_max {
+                if self.group_max.is_some_and(|most| group.members().nth(most).is_some()) {
                     self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
                     return Ok(());
                 }
-                self.members(&alias.name, members, domain, depth)
+                group.members().for_each(|member| self.follow(&alias.name, &member, domain, depth));
+                Ok(())
             }
             Alias::Program(_) => {
                 self.routed.waiting.push(format!("{}@{}", alias.name, domain.name));
@@ -324,17 +335,6 @@ impl<'a> Walk<'a> {
             Alias::ListServer(word) => self.list_server(word.as_deref().unwrap_or_default(), domain),
             Alias::Unclear => Err(Unroutable::Unavailable("this alias is not understood")),
         }
-    }
-
-    fn members(
-        &mut self,
-        name: &str,
-        members: Vec<String>,
-        domain: &'a Domain,
-        depth: usize,
-    ) -> Result<(), Unroutable> {
-        members.iter().for_each(|member| self.follow(name, member, domain, depth));
-        Ok(())
     }
 
     /// Follows one of several; what leads nowhere does not stop the others.
@@ -361,12 +361,18 @@ impl<'a> Walk<'a> {
         self.list("", ListRole::Server, domain)
     }
 
-    /// A user's own mailbox, after a look at `forward.ima`.
-    fn user(&mut self, user: &User, domain: &'a Domain, depth: usize) -> Result<(), Unroutable> {
-        if !self.visited.insert(format!("user {}@{}", user.id.to_lowercase(), domain.name.to_lowercase())) {
+    /// A user's own mailbox, after a look at `forward.ima`. `by_name`: his address leads to him, and not an alias.
+    fn user(
+        &mut self,
+        user: &User,
+        domain: &'a Domain,
+        depth: usize,
+        by_name: bool,
+    ) -> Result<(), Unroutable> {
+        if !self.visited.insert(&format!("user {}@{}", user.id.to_lowercase(), domain.name.to_lowercase())) {
             return Ok(());
         }
-        let target = self.target(user, domain, MailboxName::inbox())?;
+        let mut target = self.target(user, domain, MailboxName::inbox())?;
         let disk = self.config.root().disk();
         let forward = match disk.read(&target.dir.forward(), SETTINGS_FILE_MAX) {
             Ok(bytes) => Forward::parse(&bytes, self.config.registry.global.code_page).0,
@@ -384,6 +390,7 @@ impl<'a> Walk<'a> {
         // A forward that leads nowhere must not lose the mail.
         let keep =
             forward.keep || forward.targets.is_empty() || (self.count() == before && !self.routed.discarded);
+        target.plain = by_name && forward.targets.is_empty();
         if keep {
             self.store(target);
         }
@@ -418,11 +425,12 @@ impl<'a> Walk<'a> {
     ) -> Result<MailboxTarget, Unroutable> {
         let dir = self.config.user_dir(domain, &user.id);
         let dir = dir.ok_or(Unroutable::Unavailable("the directory of this domain was not found"))?;
-        Ok(MailboxTarget { domain: domain.name.clone(), user: user.id.clone(), dir, mailbox })
+        let (domain, user) = (domain.name.clone(), user.id.clone());
+        Ok(MailboxTarget { domain, user, dir, mailbox, plain: false })
     }
 
     fn store(&mut self, target: MailboxTarget) {
-        if self.visited.insert(format!("{}/{}", target.dir.path(), target.mailbox.key())) {
+        if self.visited.insert(&format!("{}/{}", target.dir.path(), target.mailbox.key())) {
             self.routed.mailboxes.push(target);
         }
     }

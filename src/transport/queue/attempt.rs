@@ -7,11 +7,12 @@ use super::onward::{Onward, outbound_size, refused};
 use super::settle::{Results, Settled, Verdict};
 use super::{Cause, wait};
 use crate::config::Config;
+use crate::lists::addresses::{Addresses, Seen};
 use crate::mailbox::commit::BATCH_MESSAGES;
 use crate::memory;
 use crate::transport::Inner;
 use crate::transport::bounce::{Action, Failure};
-use crate::transport::deliver::key;
+use crate::transport::deliver::{exact_address, key};
 use crate::transport::disposition::Examination;
 use crate::transport::incoming::MEMORY_MAX;
 use crate::transport::remote::client::To;
@@ -39,8 +40,10 @@ pub(super) const ODD_FOR: Duration = Duration::from_secs(60);
 pub(in crate::transport) const AT_DISK_MAX: usize = 4;
 /// Items with larger envelopes than this, in bytes, stand for many recipients: some forty.
 const CROWDED: u64 = 2 << 10;
-/// So many of these are read and stored here at the same time, each with what it takes for its recipients; sent elsewhere they are without that.
-pub(in crate::transport) const CROWDED_MAX: usize = 8;
+/// So many of these are in work at the same time, each with what it takes for its recipients.
+pub(in crate::transport) const CROWDED_MAX: usize = 4;
+/// An item that takes longer to be sent elsewhere does not count among these: nobody waits for other people's slow servers.
+const TURN_MAX: Duration = Duration::from_secs(1);
 /// So many copies are under way at the same time, of all items: as many as are stored in one round, so that more would only take memory.
 pub(in crate::transport) const COPIES_MAX: usize = BATCH_MESSAGES;
 /// After so many copies the queue gives back the memory that they took: with each of them some is left between what stays.
@@ -85,9 +88,11 @@ pub(super) struct Pass<'a> {
     /// Did a user's settings send this message on?
     pub(super) forwarded: bool,
     pub(super) results: Results,
+    /// The addresses of the envelope of whose success the sender wants to hear.
+    told_of_success: HashSet<String>,
     /// Lists that addresses of the envelope stand for.
     pub(super) lists: Vec<(String, ListTarget)>,
-    /// Many elsewhere whom one address of the envelope stands for.
+    /// Large groups that addresses of the envelope stand for.
     pub(super) crowds: Vec<Crowd>,
 }
 
@@ -158,16 +163,19 @@ async fn attempt(inner: &Arc<Inner>, name: &ItemName, cause: Cause) -> Result<Re
         forwarded: name.extension().eq_ignore_ascii_case(Origin::Forward.extension()),
         // What came of it before, if that could not be written down.
         results: inner.unsettled.take(name),
+        told_of_success: HashSet::new(),
         lists: Vec::new(),
         crowds: Vec::new(),
     };
     let queue = inner.store.path(Role::Queued, name).full();
     inner.log(&config, Tag::Smtp, name.id(), None, &Event::Processing { queue: &queue });
-    let count = envelope.recipients().len();
+    let recipients = envelope.recipients();
     inner.explain(&config, name.id(), || {
-        format!("try {} for {count} recipients, because {}", pass.tries, cause.text())
+        format!("try {} for {} recipients, because {}", pass.tries, recipients.len(), cause.text())
     });
-    pass.deliver(&envelope, turn).await;
+    let told = recipients.iter().filter(|recipient| recipient.dsn.tells_success());
+    pass.told_of_success = told.map(|recipient| recipient.address.clone()).collect();
+    pass.deliver(recipients, &envelope, turn).await;
     pass.serve_lists(&mut claim, &mut envelope).await;
     inner.at_disk(|| pass.serve_crowds(&mut claim, &mut envelope)).await;
     let settled = inner.at_disk(|| pass.settle(claim, envelope, stamp)).await;
@@ -253,22 +261,27 @@ fn take(
 
 impl<'a> Pass<'a> {
     /// Brings the message to all who can be reached.
-    async fn deliver(&mut self, envelope: &Envelope, turn: Option<Turn<'_>>) {
-        let elsewhere = self.deliver_here(envelope).await;
-        drop(turn);
-        let elsewhere = self.without_crowds(envelope, elsewhere);
-        self.send(elsewhere).await;
+    async fn deliver(&mut self, recipients: Vec<Recipient>, envelope: &Envelope, turn: Option<Turn<'_>>) {
+        let elsewhere = self.deliver_here(recipients, envelope).await;
+        let elsewhere = self.without_crowds(elsewhere);
+        let mut sending = std::pin::pin!(self.send(elsewhere));
+        if tokio::time::timeout(TURN_MAX, &mut sending).await.is_err() {
+            drop(turn);
+            sending.await;
+        }
     }
 
     /// Brings the message to those who are here, and answers with the others.
-    async fn deliver_here(&mut self, envelope: &Envelope) -> Vec<Onward> {
+    async fn deliver_here(&mut self, mut recipients: Vec<Recipient>, envelope: &Envelope) -> Vec<Onward> {
         let trusted = envelope.auth_user().is_some() || self.forwarded;
         let too_large = outbound_size(self.config, envelope, self.source.len());
         let (mut elsewhere, mut subject) = (Vec::new(), Vec::new());
-        let (mut seen, mut storing) = (HashSet::new(), VecDeque::new());
+        let (mut seen, mut storing) = (Seen::default(), VecDeque::new());
         let before: HashSet<String> = self.results.verdicts.keys().cloned().collect();
-        let mut recipients = envelope.recipients();
         recipients.retain(|recipient| !before.contains(&recipient.address));
+        let is_again = !before.is_empty() || self.tries > 1;
+        // Whoever is named himself has the message from this item, of which his mailbox knows, and not from one of a large group's.
+        recipients.sort_by_key(|recipient| is_alias(self.config, &recipient.address));
         let mut rest = &recipients[..];
         while !rest.is_empty() {
             let mut mailboxes = Vec::new();
@@ -285,45 +298,55 @@ impl<'a> Pass<'a> {
                     }
                 };
                 self.inner.explain(self.config, self.id, || whereabouts(address, &routed));
-                self.results.verdicts.entry(address.clone()).or_default();
+                self.results.verdict(address);
+                let single = routed.count() == 1;
                 if routed.discarded {
                     self.delivered(address);
                 }
                 for list in routed.lists {
-                    if seen.insert(list.address()) {
+                    if seen.insert(&list.address()) {
                         self.lists.push((address.clone(), list));
                     }
                 }
                 for target in routed.waiting {
-                    if seen.insert(target.to_lowercase()) {
+                    if seen.insert(&target.to_lowercase()) {
                         self.run_program(address, target).await;
                     }
-                }
-                let laid_out = envelope.laid_out(&Crowd::key(address)).is_some();
-                if laid_out {
-                    self.crowd(recipient, Vec::new());
-                }
-                if !laid_out && routed.remote.len() > Crowd::MORE_THAN {
-                    subject.reserve_exact(routed.remote.len());
-                }
-                for target in routed.remote.into_iter().filter(|_| !laid_out) {
-                    if !seen.insert(target.to_lowercase()) {
-                        continue;
-                    }
-                    if let Some(why) = &too_large {
-                        self.failed(address, [refused(&target, why)]);
-                        continue;
-                    }
-                    let to = To { address: target, dsn: recipient.dsn.clone() };
-                    let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
-                    onward.push((address.clone(), to));
                 }
                 for lost in &routed.lost {
                     self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Refused(lost));
                 }
-                let mut own = routed.mailboxes;
-                own.retain(|target| seen.insert(key(target)));
-                mailboxes.push((recipient, own));
+                let (mut own, mut others) = (routed.mailboxes, routed.remote);
+                let laid_out = envelope.laid_out(&Crowd::key(address)).is_some();
+                if laid_out {
+                    (own, others) = (Vec::new(), Vec::new());
+                }
+                own.retain(|target| seen.insert(&key(target)));
+                others.retain(|target| seen.insert(&target.to_lowercase()));
+                if laid_out || own.len() + others.len() > Crowd::MORE_THAN {
+                    // Whoever was named himself has it from an earlier try.
+                    let lacks = |target: &MailboxTarget| !is_again || !self.inner.has_copy(target, self.id);
+                    let exact = |target| exact_address(self.config, &target);
+                    let here = || own.drain(..).filter(lacks).map(exact).collect();
+                    let here = self.inner.at_disk(here).await;
+                    self.crowds.push(Crowd {
+                        group: recipient.clone(),
+                        here,
+                        elsewhere: Addresses::default(),
+                    });
+                }
+                let onward = if recipient.ruled { &mut elsewhere } else { &mut subject };
+                let of: Arc<str> = address.as_str().into();
+                onward.reserve(others.len());
+                for target in others {
+                    if let Some(why) = &too_large {
+                        self.failed(address, [refused(&target, why)]);
+                        continue;
+                    }
+                    let of = (target != *address).then(|| of.clone());
+                    onward.push(Onward { to: To { address: target, dsn: recipient.dsn.clone() }, of });
+                }
+                mailboxes.push((recipient, own, single));
             }
             // Those that are under way at the same time share their syncs.
             for parts in batches(&mailboxes) {
@@ -335,14 +358,14 @@ impl<'a> Pass<'a> {
         for some in storing {
             self.stored(some).await;
         }
-        // Mailboxes of a large group come in several parts: who asked hears of success when all have the message.
+        // Mailboxes of one address may come in several parts: who asked hears of success when all have the message.
         for (address, Verdict { left, failures, arrived }) in &mut self.results.verdicts {
             let everywhere = left.is_empty() && failures.is_empty();
             if !everywhere && !before.contains(address) {
                 arrived.retain(|(who, how)| who != address || *how != Action::Delivered);
             }
         }
-        elsewhere.extend(self.outbound(envelope, subject));
+        elsewhere.extend(self.outbound(envelope, subject).await);
         elsewhere
     }
 
@@ -386,39 +409,29 @@ impl<'a> Pass<'a> {
     }
 
     /// Gives memory back when so many more copies were stored.
-    pub(super) fn give_back(&self, copies: usize) {
+    pub(super) async fn give_back(&self, copies: usize) {
         let before = self.inner.copies_stored.fetch_add(copies, Ordering::Relaxed);
         if before / GIVEN_BACK_AFTER != before.wrapping_add(copies) / GIVEN_BACK_AFTER {
-            tokio::task::block_in_place(memory::give_back);
+            self.inner.at_disk(memory::give_back).await;
         }
     }
 
-    /// Takes out those whose address stands for many.
-    fn without_crowds(&mut self, envelope: &Envelope, elsewhere: Vec<Onward>) -> Vec<Onward> {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        elsewhere.iter().for_each(|(address, _)| *counts.entry(address).or_default() += 1);
-        counts.retain(|_, count| *count > Crowd::MORE_THAN);
-        let many: HashSet<String> = counts.into_keys().map(str::to_owned).collect();
-        let (crowds, few): (Vec<_>, Vec<_>) =
-            elsewhere.into_iter().partition(|(address, _)| many.contains(address));
-        let mut targets: HashMap<String, Vec<String>> = HashMap::new();
-        crowds.into_iter().for_each(|(address, to)| targets.entry(address).or_default().push(to.address));
-        for recipient in envelope.recipients() {
-            if let Some(targets) = targets.remove(&recipient.address) {
-                self.crowd(&recipient, targets);
+    /// Takes out those who belong to large groups.
+    fn without_crowds(&mut self, elsewhere: Vec<Onward>) -> Vec<Onward> {
+        let mut groups: HashMap<String, &mut Crowd> =
+            self.crowds.iter_mut().map(|crowd| (crowd.group.address.clone(), crowd)).collect();
+        let mut others = Vec::new();
+        for one in elsewhere {
+            match groups.get_mut(one.address()) {
+                Some(crowd) => crowd.elsewhere.push(&one.to.address),
+                None => others.push(one),
             }
         }
-        few
-    }
-
-    fn crowd(&mut self, recipient: &Recipient, targets: Vec<String>) {
-        let Recipient { address, original, dsn, .. } = recipient.clone();
-        let original = original.or_else(|| Some(address.clone()));
-        self.crowds.push(Crowd { address, original, dsn, targets });
+        others
     }
 
     fn unroutable(&mut self, address: &str, why: Unroutable) {
-        let verdict = self.results.verdicts.entry(address.to_owned()).or_default();
+        let verdict = self.results.verdict(address);
         match why {
             Unroutable::UnknownUser => verdict.failures.push(Failure::invalid_user(address)),
             Unroutable::Syntax | Unroutable::NotLocal(_) => {
@@ -431,10 +444,16 @@ impl<'a> Pass<'a> {
 
     /// The message is where the address leads, here.
     pub(super) fn delivered(&mut self, address: &str) {
-        let verdict = self.results.verdicts.entry(address.to_owned()).or_default();
-        // The mailboxes of a large group are filled in several turns, each of which comes here.
-        let arrived = (address.to_owned(), Action::Delivered);
-        if !verdict.arrived.contains(&arrived) {
+        self.arrived(address, address, Action::Delivered);
+    }
+
+    /// One of those whom an address stands for has the message.
+    pub(super) fn arrived(&mut self, address: &str, who: &str, how: Action) {
+        let told = self.told_of_success.contains(address);
+        let verdict = self.results.verdict(address);
+        // The mailboxes of an address are filled in several turns, each of which comes here.
+        let arrived = (who.to_owned(), how);
+        if told && !verdict.arrived.contains(&arrived) {
             verdict.arrived.push(arrived);
         }
     }
@@ -444,12 +463,12 @@ impl<'a> Pass<'a> {
         let tries_max = self.config.registry.services.smtp.max_tries;
         match self.tries >= tries_max {
             true => self.failed(address, [Failure::tries_used_up(&target, tries_max)]),
-            false => self.results.verdicts.entry(address.to_owned()).or_default().left.push(target),
+            false => self.results.verdict(address).left.push(target),
         }
     }
 
     pub(super) fn failed(&mut self, address: &str, failures: impl IntoIterator<Item = Failure>) {
-        self.results.verdicts.entry(address.to_owned()).or_default().failures.extend(failures);
+        self.results.verdict(address).failures.extend(failures);
     }
 
     pub(super) fn note(&self, target: &str, why: &str) {
@@ -459,17 +478,17 @@ impl<'a> Pass<'a> {
 }
 
 /// Divides mailboxes into parts, and these into batches of at most [`COPIES_AT_ONCE`] copies.
-fn batches<'a>(mailboxes: &'a [(&'a Recipient, Vec<MailboxTarget>)]) -> Vec<Vec<Part<'a>>> {
+fn batches<'a>(mailboxes: &'a [(&'a Recipient, Vec<MailboxTarget>, bool)]) -> Vec<Vec<Part<'a>>> {
     let mut batches: Vec<Vec<Part<'a>>> = Vec::new();
     let mut room = 0;
-    for (recipient, all) in mailboxes {
+    for (recipient, all, single) in mailboxes {
         for mailboxes in all.chunks(COPIES_AT_ONCE) {
             if mailboxes.len() > room || batches.is_empty() {
                 batches.push(Vec::new());
                 room = COPIES_AT_ONCE;
             }
             room -= mailboxes.len();
-            let part = Part { recipient, mailboxes, single: all.len() == 1 };
+            let part = Part { recipient, mailboxes, single: *single };
             batches.last_mut().into_iter().for_each(|batch| batch.push(part));
         }
     }
@@ -483,6 +502,12 @@ fn whereabouts(address: &str, routed: &Routed) -> String {
     let lists = routed.lists.iter().map(ListTarget::address);
     let all: Vec<String> = mailboxes.chain(elsewhere).chain(lists).collect();
     format!("{address} goes to {}", if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
+}
+
+/// Is it an alias here, which may stand for many?
+fn is_alias(config: &Config, address: &str) -> bool {
+    let Some((local, domain)) = address.rsplit_once('@') else { return false };
+    config.local_domain(domain).is_some_and(|domain| domain.alias(local).is_some())
 }
 
 fn primary(config: &Config) -> String {

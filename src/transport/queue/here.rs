@@ -15,7 +15,7 @@ use layout::spool::qfile::Recipient;
 pub(super) struct Part<'a> {
     pub(super) recipient: &'a Recipient,
     pub(super) mailboxes: &'a [MailboxTarget],
-    /// Has he no others?
+    /// Does his address lead to one mailbox, and nowhere else?
     pub(super) single: bool,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Pass<'a> {
                 self.left(&address, name(waiting.address));
             }
         }
-        self.give_back(count);
+        self.give_back(count).await;
     }
 
     /// Gives the message to the program behind an alias. One that is not allowed is none of the message's tries: it waits until the
@@ -109,9 +109,7 @@ impl<'a> Pass<'a> {
         self.note(&target, why);
         match ended {
             Ended::Delivered => {}
-            Ended::NotAllowed(_) => {
-                self.results.verdicts.entry(address.to_owned()).or_default().left.push(target)
-            }
+            Ended::NotAllowed(_) => self.results.verdict(address).left.push(target),
             Ended::TryAgain(_) => self.left(address, target),
             Ended::Failed(_) => self.failed(address, [Failure::undeliverable(&target)]),
         }

@@ -1,46 +1,44 @@
-//! Lists among the recipients of an item, and those elsewhere whom a large group stands for: what comes of the mail is laid out as items of its own
-//! ([`crate::transport::mailing`]).
+//! Lists and large groups among the recipients of an item: what comes of the mail is laid out as items of its own ([`crate::transport::mailing`]).
 
 use super::attempt::Pass;
+use crate::lists::addresses::Addresses;
 use crate::lists::header::author;
 use crate::lists::list::List;
 use crate::lists::post::Copy;
 use crate::lists::server::Desk;
-use crate::lists::work::{self, CHUNK, Came, Chunk, Mailing, Plan};
+use crate::lists::work::{self, Came, Mailing, Plan, Recipients};
 use crate::message::header::header_length;
 use crate::transport::Inner;
-use crate::transport::bounce::Failure;
-use crate::transport::mailing::About;
+use crate::transport::bounce::{Action, Failure};
+use crate::transport::deliver::of_forward;
+use crate::transport::mailing::{About, ITEM_RECIPIENTS};
 use crate::transport::remote::domain_of;
 use crate::transport::route::{ListRole, ListTarget};
 use chrono::Local;
 use layout::logline::{Delivery, Event, Tag};
 use layout::mbx::compose::Source;
 use layout::registry::model::Domain;
-use layout::spool::dsn::Dsn;
-use layout::spool::qfile::{Envelope, Fields};
+use layout::spool::qfile::{Envelope, Fields, Recipient};
 use layout::spool::store::{Claim, SpoolError};
 use std::io;
 
-/// Those elsewhere whom a large group stands for.
+/// Those whom a large group stands for.
 pub(super) struct Crowd {
-    /// The group's address in the envelope.
-    pub(super) address: String,
-    /// The address that the client named.
-    pub(super) original: Option<String>,
-    /// What the sender wants to be told of them.
-    pub(super) dsn: Dsn,
-    /// None if their items were laid out before.
-    pub(super) targets: Vec<String>,
+    /// The group in the envelope.
+    pub(super) group: Recipient,
+    /// Mailboxes here; none if the items were laid out before.
+    pub(super) here: Addresses,
+    /// The others.
+    pub(super) elsewhere: Addresses,
 }
 
 impl Crowd {
     /// More than so many go on as items of their own, so that a crash repeats few of them, and a try holds few.
-    pub(super) const MORE_THAN: usize = CHUNK;
+    pub(super) const MORE_THAN: usize = ITEM_RECIPIENTS;
 
     /// Under which name it is noted that the items are laid out; no list has it.
     pub(super) fn key(address: &str) -> String {
-        format!("elsewhere {address}")
+        format!("members {address}")
     }
 }
 
@@ -96,15 +94,14 @@ impl Pass<'_> {
         replace_from: bool,
     ) -> Result<(), SpoolError> {
         let key = list.address();
-        let about = About(format!("{} {}", self.id, key.to_lowercase()));
+        let about = About::list(format!("{} {}", self.id, key.to_lowercase()));
         let count = match envelope.laid_out(&key) {
             Some(count) => count,
             None => {
                 let plan = self.plan(list, replace_from)?;
                 plan.notes.iter().for_each(|note| self.note(address, note));
                 if let Some(refused) = plan.refused {
-                    let verdict = self.results.verdicts.entry(address.to_owned()).or_default();
-                    verdict.failures.push(Failure::post(address, refused));
+                    self.failed(address, [Failure::post(address, refused)]);
                 }
                 let common = Fields { host: list.domain.clone(), ..Fields::default() };
                 let count = self.inner.lay_out(self.config, &common, &about, &plan.mailings, &self.source)?;
@@ -130,11 +127,11 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Lays out the items for those elsewhere whom large groups stand for. A group that fails waits for the next try.
+    /// Lays out the items for those whom large groups stand for. A group that fails waits for the next try.
     pub(super) fn serve_crowds(&mut self, claim: &mut Claim, envelope: &mut Envelope) {
         for crowd in std::mem::take(&mut self.crowds) {
             self.results.tried = true;
-            let address = crowd.address.clone();
+            let address = crowd.group.address.clone();
             if let Err(error) = self.serve_crowd(claim, envelope, crowd) {
                 self.note(&address, &error.to_string());
                 self.left(&address, address.clone());
@@ -148,23 +145,29 @@ impl Pass<'_> {
         envelope: &mut Envelope,
         crowd: Crowd,
     ) -> Result<(), SpoolError> {
-        let Crowd { address, original, dsn, targets } = crowd;
+        let Crowd { group: Recipient { address, original, dsn, ruled }, here, elsewhere } = crowd;
         let key = Crowd::key(&address);
-        let about = About(format!("{} {}", self.id, key.to_lowercase()));
+        let name = format!("{} {}", self.id, key.to_lowercase());
+        let about = if self.forwarded { About::forward(name) } else { About::list(name) };
         let count = match envelope.laid_out(&key) {
             Some(count) => count,
             None => {
-                let chunk = |some: &[String]| Chunk {
-                    recipients: some.to_vec(),
-                    // The rules for outgoing mail were applied to all of them at once.
-                    ruled: true,
+                // The sender hears that the message goes to the members, and then only of those who do not get it (RFC 3461 §5.2.7.3).
+                let (original, dsn) = (original.or_else(|| Some(address.clone())), of_forward(&dsn));
+                let some = |addresses, ruled| Recipients {
+                    addresses,
+                    ruled,
                     original: original.clone(),
                     dsn: dsn.clone(),
-                    ..Chunk::default()
+                    may_create: false,
                 };
-                let copy = Copy { begin: Vec::new(), rest: Some(0) };
-                let chunks = targets.chunks(CHUNK).map(chunk).collect();
-                let mailing = Mailing { sender: self.sender.clone(), owner: String::new(), copy, chunks };
+                let mailing = Mailing {
+                    sender: self.sender.clone(),
+                    owner: String::new(),
+                    copy: Copy { begin: Vec::new(), rest: Some(0) },
+                    // The rules for outgoing mail were applied to all of the others at once.
+                    recipients: vec![some(here, ruled), some(elsewhere, true)],
+                };
                 let common = Fields {
                     host: self.host.clone(),
                     dsn: self.dsn.clone(),
@@ -181,7 +184,8 @@ impl Pass<'_> {
         self.inner.publish(&about, count)?;
         // It must not be begun again after a power cut.
         self.results.sent = true;
-        let text = format!("mail to {address} for others elsewhere goes on in {count} items");
+        self.arrived(&address, &address, Action::Expanded);
+        let text = format!("mail to {address} goes on to its members in {count} items");
         self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::Note(&text));
         Ok(())
     }

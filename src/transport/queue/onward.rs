@@ -12,22 +12,34 @@ use layout::registry::model::Domain;
 use layout::rules::Target;
 use layout::spool::qfile::{Envelope, Recipient};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// To how many domains one message is sent at a time.
 const DOMAINS_AT_ONCE: usize = 20;
 
-/// The address in the envelope, and the one elsewhere that it leads to.
-pub(super) type Onward = (String, To);
+/// Somebody elsewhere.
+pub(super) struct Onward {
+    pub(super) to: To,
+    /// The address in the envelope that leads to him, if it is not his own.
+    pub(super) of: Option<Arc<str>>,
+}
+
+impl Onward {
+    /// The address in the envelope.
+    pub(super) fn address(&self) -> &str {
+        self.of.as_deref().unwrap_or(&self.to.address)
+    }
+}
 
 impl Pass<'_> {
     /// Applies the rules for what goes out, to all recipients elsewhere at once; at each try, so that an edit reaches what waits. Answers with
     /// those to whom the message still goes.
-    pub(super) fn outbound(&mut self, envelope: &Envelope, subject: Vec<Onward>) -> Vec<Onward> {
+    pub(super) async fn outbound(&mut self, envelope: &Envelope, subject: Vec<Onward>) -> Vec<Onward> {
         let (inner, config) = (self.inner, self.config);
         let Some(domain) = sending_domain(config, envelope).filter(|_| !subject.is_empty()) else {
             return subject;
         };
-        let done = tokio::task::block_in_place(|| {
+        let done = inner.at_disk(|| {
             let Some((_, hit)) = self.message.outbound(config, &inner.rules, domain)? else {
                 return Ok(None);
             };
@@ -37,17 +49,17 @@ impl Pass<'_> {
             }
             Ok::<_, std::io::Error>(Some(hit))
         });
-        match done {
+        match done.await {
             Ok(None) => return subject,
             Ok(Some(hit)) => {
-                for (address, to) in &subject {
-                    self.diverted(address, &to.address, &hit);
+                for onward in &subject {
+                    self.diverted(onward.address(), &onward.to.address, &hit);
                 }
             }
             Err(error) => {
-                for (address, to) in subject {
-                    self.note(&to.address, &format!("the rules for outgoing mail: {error}"));
-                    self.left(&address, to.address);
+                for onward in subject {
+                    self.note(&onward.to.address, &format!("the rules for outgoing mail: {error}"));
+                    self.left(onward.address(), onward.to.address.clone());
                 }
             }
         }
@@ -57,7 +69,7 @@ impl Pass<'_> {
 
     /// An outbound rule sent the message elsewhere than to this recipient, or nowhere.
     fn diverted(&mut self, address: &str, from: &str, hit: &Hit) {
-        self.results.verdicts.entry(address.to_owned()).or_default();
+        self.results.verdict(address);
         let log = |event: &Event<'_>| self.inner.log(self.config, Tag::Smtp, self.id, None, event);
         match &hit.target {
             Target::Forward(to) => {
@@ -79,24 +91,25 @@ impl Pass<'_> {
 
     async fn send_to(&mut self, domains: Vec<(String, Vec<Onward>)>) {
         let mut tasks = tokio::task::JoinSet::new();
-        for (domain, pairs) in domains {
+        for (domain, some) in domains {
             let (inner, config, source) = (self.inner.clone(), self.config.clone(), self.source.clone());
             let (host, sender, force) = (self.host.clone(), self.sender.clone(), self.asked);
             let (tries, dialogue) = (self.tries - 1, inner.dialogue(&config, self.id));
             let (dsn, utf8) = (self.dsn.clone(), self.utf8);
             tasks.spawn(async move {
-                let recipients: Vec<To> = pairs.iter().map(|(_, to)| to.clone()).collect();
+                let (of, recipients): (Vec<_>, Vec<_>) = some.into_iter().map(|one| (one.of, one.to)).unzip();
                 let mail =
                     Mail { sender: &sender, recipients: &recipients, dsn: &dsn, utf8, source: &source };
                 let job = Job { config: &config, name: &host, domain: &domain, mail, tries, force, dialogue };
                 let attempt = inner.remote.deliver(&job).await;
-                (domain, pairs, attempt)
+                let some = of.into_iter().zip(recipients).map(|(of, to)| Onward { to, of });
+                (domain, some.collect(), attempt)
             });
         }
         let mut broken = None;
         while let Some(done) = tasks.join_next().await {
             match done {
-                Ok((domain, pairs, attempt)) => self.sent_to(&domain, pairs, attempt),
+                Ok((domain, some, attempt)) => self.sent_to(&domain, some, attempt),
                 Err(error) => broken = Some(error),
             }
         }
@@ -109,7 +122,7 @@ impl Pass<'_> {
     }
 
     /// Takes down what came of one domain.
-    fn sent_to(&mut self, domain: &str, pairs: Vec<Onward>, attempt: Attempt) {
+    fn sent_to(&mut self, domain: &str, some: Vec<Onward>, attempt: Attempt) {
         let outcomes = match attempt {
             Attempt::Later(until) => {
                 self.inner.explain(self.config, self.id, || {
@@ -117,8 +130,8 @@ impl Pass<'_> {
                 });
                 self.results.not_before =
                     Some(self.results.not_before.map_or(until, |before| before.min(until)));
-                for (address, to) in pairs {
-                    self.results.verdicts.entry(address).or_default().left.push(to.address);
+                for one in some {
+                    self.results.verdict(one.address()).left.push(one.to.address.clone());
                 }
                 return;
             }
@@ -126,7 +139,7 @@ impl Pass<'_> {
         };
         self.results.tried = true;
         let delivered: Vec<&String> =
-            pairs.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|((_, to), _)| &to.address).collect();
+            some.iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|(one, _)| &one.to.address).collect();
         if let Some(first) = delivered.first() {
             self.results.sent = true;
             let (count, bytes) = (delivered.len(), self.source.len());
@@ -134,22 +147,22 @@ impl Pass<'_> {
             self.inner.log(self.config, Tag::Smtp, self.id, None, &Event::RemoteDelivery(delivery));
         }
         let tries_max = self.config.registry.services.smtp.max_tries;
-        for ((address, To { address: target, .. }), outcome) in pairs.into_iter().zip(outcomes) {
+        for (one, outcome) in some.iter().zip(outcomes) {
+            let (address, target) = (one.address(), &one.to.address);
             let problem = match outcome {
                 // The next server tells the sender.
                 Ok(taken) if taken.dsn => continue,
                 Ok(_) => {
-                    let verdict = self.results.verdicts.entry(address).or_default();
-                    verdict.arrived.push((target, Action::Relayed));
+                    self.arrived(address, target, Action::Relayed);
                     continue;
                 }
                 Err(problem) => problem,
             };
-            self.note(&target, &problem.lines.join(" / "));
-            let verdict = self.results.verdicts.entry(address).or_default();
-            match failure(&target, &problem, self.tries, tries_max) {
+            self.note(target, &problem.lines.join(" / "));
+            let verdict = self.results.verdict(address);
+            match failure(target, &problem, self.tries, tries_max) {
                 Some(failure) => verdict.failures.push(failure),
-                None => verdict.left.push(target),
+                None => verdict.left.push(target.clone()),
             }
         }
     }
@@ -158,10 +171,11 @@ impl Pass<'_> {
 /// Recipients elsewhere by their domain.
 fn by_domain(elsewhere: Vec<Onward>) -> HashMap<String, Vec<Onward>> {
     let mut domains: HashMap<String, Vec<Onward>> = HashMap::new();
-    for (address, to) in elsewhere {
-        let domain = domain_key(domain_of(&to.address)).into_owned();
-        domains.entry(domain).or_default().push((address, to));
+    for one in elsewhere {
+        let domain = domain_key(domain_of(&one.to.address)).into_owned();
+        domains.entry(domain).or_default().push(one);
     }
+    domains.values_mut().for_each(Vec::shrink_to_fit);
     domains
 }
 

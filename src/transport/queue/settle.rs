@@ -33,7 +33,7 @@ pub(super) struct Verdict {
     /// Who is left of those that the address stands for, as addresses.
     pub(super) left: Vec<String>,
     pub(super) failures: Vec<Failure>,
-    /// Who has the message, if the next server does not tell the sender itself.
+    /// Who has the message, if the sender is to hear of it and the next server does not tell him itself.
     pub(super) arrived: Vec<(String, Action)>,
 }
 
@@ -52,6 +52,13 @@ pub(super) struct Results {
     pub(super) told: Option<Told>,
     /// Of which successes the sender was told.
     pub(super) told_of: Vec<Action>,
+}
+
+impl Results {
+    /// What came of an address, so far.
+    pub(super) fn verdict(&mut self, address: &str) -> &mut Verdict {
+        self.verdicts.entry(address.to_owned()).or_default()
+    }
 }
 
 /// Results that could not be written down.

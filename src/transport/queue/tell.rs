@@ -72,10 +72,11 @@ impl Pass<'_> {
         Ok(Told::Sender)
     }
 
-    /// Tells the sender, if he asked, who has the message now: in a mailbox here, or at a server that does not report itself.
+    /// Tells the sender, if he asked, who has the message now: a mailbox here, a server that does not report itself, or
+    /// the members of a group.
     pub(super) fn tell_success(&mut self, envelope: &Envelope) -> io::Result<()> {
         let recipients = envelope.recipients();
-        for action in [Action::Delivered, Action::Relayed] {
+        for action in [Action::Delivered, Action::Relayed, Action::Expanded] {
             if self.results.told_of.contains(&action) {
                 continue;
             }

@@ -200,3 +200,42 @@ async fn what_was_queued_before_a_restart_rests_for_the_timer() {
     assert!(ours.queued()[0].1.contains("R<a1@"));
     assert!(heard.lock().unwrap().0.contains(&"RCPT TO:<a2@[127.0.0.7]>".to_owned()));
 }
+
+/// A copy that is put off sends nothing to others who have theirs: neither by the user's forwards, nor by an alias of his name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_waits_is_forwarded_once() {
+    for (aliases, to) in [("", "ann"), ("ann=ann,x@peer.example\r\n", "ann"), ("both=ann,mike\r\n", "both")] {
+        let (address, heard) = peer(Script { ehlo: EHLO, ..Script::default() }).await;
+        let dir = tempfile::tempdir().unwrap();
+        write_tree(dir.path(), &format!("[Domains\\example.org\\Users\\_aliases]\r\n{aliases}"));
+        let user = dir.path().join("users/ann");
+        // Nothing can be stored in a directory.
+        std::fs::create_dir_all(user.join("main.mbx")).unwrap();
+        if !aliases.starts_with("ann") {
+            std::fs::write(user.join("forward.ima"), ".,x@peer.example\r\n").unwrap();
+        }
+        let ours = Ours::on(dir, &[("peer.example", address)], Table::default(), 25);
+        ours.send("mike@example.org", &[&format!("{to}@example.org")], "text\r\n").await;
+        ours.waiting("\nR<ann-main@example.org>").await;
+        let touch = || {
+            for (path, _) in ours.queued() {
+                // It may be gone, or be written anew, by now.
+                let file = std::fs::File::options().append(true).open(path);
+                let _ = file.map(|file| file.set_modified(std::time::SystemTime::now()));
+            }
+        };
+        until("three tries", || {
+            touch();
+            ours.log().matches("requeuing").count() >= 3
+        })
+        .await;
+        std::fs::remove_dir(user.join("main.mbx")).unwrap();
+        until("the last try", || {
+            touch();
+            ours.queued().is_empty()
+        })
+        .await;
+        let text = heard.lock().unwrap().0.iter().filter(|line| *line == "text").count();
+        assert_eq!((text, ours.inbox("ann").matches("Subject: x").count()), (1, 1), "{aliases}{to}");
+    }
+}
