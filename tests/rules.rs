@@ -4,11 +4,12 @@
 mod support;
 
 use serde_json::Value;
+use support::letter::{encoded, word};
 use support::sample::SUZUKI;
 use support::server::Server;
 use support::smtp::mail;
 use support::tree::Tree;
-use support::{EDIT_LIMIT, Run, run, wait_for};
+use support::{EDIT_LIMIT, Run, ini, run, wait_for};
 
 const MIKE: &str = "mike@mail.example.jp";
 const ANN: &str = "ann@example.org";
@@ -112,6 +113,93 @@ fn japanese_rules() {
         assert!(field.is_ascii(), "{field}");
     }
     imap.logout();
+}
+
+/// Area, a text that is in it, one that is not, the whole of it.
+type Row = [&'static str; 4];
+
+const ENGLISH: [Row; 6] = [
+    ["F", "boss@", "robot", "The Boss <boss@example\\.com>"],
+    ["S", "WEEKLY", "Boss", "weekly update"],
+    ["N", "robot", "boss", "The Robot <robot@example\\.com>"],
+    ["T", "STAFF <a@", "c@", "The Staff <a@example\\.jp>, b@example\\.jp"],
+    ["H", "Cc\\: The Others <c@", "hello", ".*Weekly update.*"],
+    ["B", "says", "Weekly", "the text says hello\\."],
+];
+const JAPANESE: [Row; 6] = [
+    ["F", "山田", "受付", "山田 <boss@example\\.com>"],
+    ["S", "会議", "山田", "月曜日の会議"],
+    ["N", "受付", "総務", "受付 <robot@example\\.com>"],
+    ["T", "総務", "経理", "総務 <a@example\\.jp>, b@example\\.jp"],
+    ["H", "経理", "行います", ".*月曜日の会議.*"],
+    ["B", "月曜日に", "月曜日の", "会議は月曜日に行います。"],
+];
+
+/// Each of a row's conditions, and whether it holds.
+fn conditions([area, inside, outside, whole]: Row) -> [(String, bool); 8] {
+    [("~", inside, true), ("~", outside, false), ("=", whole, true), ("=", inside, false)]
+        .map(|(operator, text, holds)| {
+            ["", "!"].map(|not| (format!("{area}{not}{operator}{text}"), holds == not.is_empty()))
+        })
+        .concat()
+        .try_into()
+        .unwrap()
+}
+
+/// One user for each operator in each area, with a rule that consists of it; one message to all of them, in each language.
+#[test]
+fn every_operator_in_every_area_in_every_language() {
+    let words = [
+        (
+            "us-ascii",
+            ["The Boss", "The Staff", "The Robot", "The Others", "Weekly update"],
+            "The text says hello.",
+        ),
+        ("iso-2022-jp", ["山田", "総務", "受付", "経理", "月曜日の会議"], "会議は月曜日に行います。"),
+        ("utf-8", ["山田", "総務", "受付", "経理", "月曜日の会議"], "会議は月曜日に行います。"),
+    ];
+    for (charset, names, text) in words {
+        let tree = Tree::quiet();
+        let rows = if charset == "us-ascii" { ENGLISH } else { JAPANESE };
+        let all: Vec<(String, bool)> = rows.into_iter().flat_map(conditions).collect();
+        let users: Vec<String> = (0..all.len()).map(|number| format!("ruled{number}")).collect();
+        let mut registry = tree.registry();
+        for (user, (condition, _)) in users.iter().zip(&all) {
+            let section = ini::user("mail.example.jp", user);
+            registry = ini::put(&registry, &section, "Flags", "dword:00000080");
+            let dir = tree.root().join("users").join(user);
+            std::fs::create_dir(&dir).unwrap();
+            // An old server's rules are in its code page, and those of today in UTF-8.
+            let rule = format!("{condition}:box\r\n");
+            let rule = match charset {
+                "utf-8" => rule.into_bytes(),
+                _ => encoding_rs::SHIFT_JIS.encode(&rule).0.into_owned(),
+            };
+            std::fs::write(dir.join("rules.ima"), rule).unwrap();
+        }
+        tree.save_registry(&registry);
+        let [from, to, sender, cc, subject] = names.map(|name| word(charset, name));
+        let body = String::from_utf8(encoded(charset, text)).unwrap();
+        let message = format!(
+            "From: {from} <boss@example.com>\r\nTo: {to} <a@example.jp>,\r\n b@example.jp\r\n\
+             Sender: {sender} <robot@example.com>\r\nCc: {cc} <c@example.jp>\r\nMIME-Version: 1.0\r\n\
+             Content-Type: text/plain; charset={charset}\r\nSubject: {subject}\r\n\r\n{body}\r\n"
+        );
+        let server = Server::start(&tree);
+        let recipients: Vec<String> = users.iter().map(|user| format!("{user}@mail.example.jp")).collect();
+        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        let mut smtp = server.smtp();
+        smtp.deliver(BOB, &recipients, &message);
+        smtp.quit();
+        for (user, (condition, holds)) in users.iter().zip(&all) {
+            let found = wait_for(&format!("the mail of {user}"), EDIT_LIMIT, || {
+                let is_there = |name: &&str| tree.root().join("users").join(user).join(name).exists();
+                ["box.mbx", "main.mbx"].into_iter().find(is_there)
+            });
+            let expected = if *holds { "box.mbx" } else { "main.mbx" };
+            assert_eq!(found, expected, "{charset}: {condition}");
+        }
+    }
 }
 
 /// The rules of a list come before the list.
