@@ -18,6 +18,7 @@ use support::{ini, wait_for};
 const LIST: &str = "news@mail.example.jp";
 const SERVER: &str = "imailsrv@mail.example.jp";
 const TANAKA: (&str, &str, &str) = ("tanaka@mail.example.jp", "tanaka", "hanami!55");
+const SUZUKI_ADDRESS: &str = "suzuki@mail.example.jp";
 /// Longer than anything here takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -237,6 +238,29 @@ fn subscriptions_are_confirmed() {
     assert!(!members().contains(address));
     ask(&server, "utf-8", SERVER, &format!("Re: {subject}"), "> confirm", &["登録されました"]);
     assert!(members().contains(address));
+}
+
+/// Somebody sends commands under another's name: all are carried out, and the other gets no more than a day's worth of answers.
+#[test]
+fn nobody_is_flooded_with_answers() {
+    const PER_DAY: usize = 100;
+    let tree = tree("AllowPostingBy=Subscribers\n");
+    let server = Server::start(&tree);
+    let (address, user, password) = TANAKA;
+    let counts =
+        || [(user, password), ("suzuki", SUZUKI)].map(|(user, password)| server.pop3(user, password).count());
+    let before = counts();
+    let mut smtp = server.smtp();
+    for number in 0..PER_DAY + 5 {
+        let command = if number == PER_DAY + 4 { "subscribe news" } else { "list" };
+        smtp.deliver(address, &[SERVER], &written(address, "us-ascii", "", command));
+    }
+    smtp.deliver(SUZUKI_ADDRESS, &[SERVER], &written(SUZUKI_ADDRESS, "us-ascii", "", "list"));
+    smtp.quit();
+    wait_for("an empty spool", LIMIT, || tree.spool_is_empty().then_some(()));
+    let after = counts();
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [PER_DAY, 1]);
+    assert!(String::from_utf8(tree.read("Lists/news/users.lst")).unwrap().contains(address));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::subject::{Subject, SubjectCommand};
 use crate::config::Config;
 use crate::message::header::{unfold, value};
 use crate::message::text::text;
+use crate::transport::answer::Memory;
 use chrono::{DateTime, Local};
 use layout::list::File;
 use layout::list::change::{Change, ChangeError, Changes};
@@ -39,6 +40,8 @@ pub struct Desk<'a> {
     pub domain: &'a Domain,
     /// How files are changed.
     pub changes: &'a Changes,
+    /// Whom it wrote to today.
+    pub answers: &'a Memory,
     /// Now.
     pub now: DateTime<Local>,
     /// Makes Message-Ids unique.
@@ -110,7 +113,7 @@ impl Desk<'_> {
     }
 
     /// The list server's own address.
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("{SERVER}@{}", self.domain.name)
     }
 

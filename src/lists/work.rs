@@ -4,6 +4,9 @@
 //!
 //! # Failure
 //! The disk's: the mail waits and is tried again.
+//!
+//! # Limits
+//! [`LETTERS_PER_DAY`].
 
 use super::addresses::Addresses;
 use super::bounce;
@@ -19,6 +22,9 @@ use layout::list::change::{Change, ChangeError, rewrite};
 use layout::mbx::compose::Source;
 use layout::spool::dsn::Dsn;
 use std::io;
+
+/// The most letters of the list server to one address in a day (ours): whoever sends commands under somebody else's name cannot fill his mailbox.
+const LETTERS_PER_DAY: u32 = 100;
 
 /// A mail that came.
 pub struct Came<'a> {
@@ -75,6 +81,17 @@ impl Plan {
         Plan { mailings: letters.into_iter().map(Mailing::letter).collect(), ..Plan::default() }
     }
 
+    /// What the list server writes, but for those who had enough of it today. Their commands are carried out all the same.
+    fn answers(desk: &Desk<'_>, letters: Vec<Letter>) -> Plan {
+        let (server, today) = (desk.address(), desk.now.date_naive());
+        let may = |letter: &Letter| desk.answers.count(&server, &letter.to, LETTERS_PER_DAY, today);
+        let (letters, over): (Vec<_>, Vec<_>) = letters.into_iter().partition(may);
+        let note = |letter: Letter| {
+            format!("{server} writes no more to {} today: {LETTERS_PER_DAY} letters", letter.to)
+        };
+        Plan { notes: over.into_iter().map(note).collect(), ..Plan::letters(letters) }
+    }
+
     fn note(text: String) -> Plan {
         Plan { notes: vec![text], ..Plan::default() }
     }
@@ -123,7 +140,7 @@ pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Pla
         }
         Outcome::Refused(why) => Ok(Plan { refused: Some(why), ..Plan::default() }),
         Outcome::Command(command) => {
-            Ok(Plan::letters(desk.subject(&list.address.name, command, head, came.sender)?))
+            Ok(Plan::answers(desk, desk.subject(&list.address.name, command, head, came.sender)?))
         }
         Outcome::ToOwner(subject) => to_owner(desk, list, came, head, subject),
         Outcome::Post(subject) => {
@@ -186,7 +203,7 @@ pub fn server(desk: &Desk<'_>, came: &Came<'_>) -> io::Result<Plan> {
             desk.domain.name
         )));
     }
-    Ok(Plan::letters(desk.mail(&message, came.sender)?))
+    Ok(Plan::answers(desk, desk.mail(&message, came.sender)?))
 }
 
 /// Mail to a list's bounce address: members whose mail never arrives are counted, and the owner gets the mail.

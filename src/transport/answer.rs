@@ -42,20 +42,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const SUBJECT_MAX: usize = 80;
 /// The most answers of one `.inf` to one sender in a day (ours).
 pub const PER_DAY: u32 = 10;
-/// So many pairs of mailbox and sender are remembered for a day; then counting begins anew.
+/// So many pairs of who answers and whom are remembered for a day; then counting begins anew.
 const REMEMBERED: usize = 50_000;
 
 /// What the answers given so far are remembered by. While it is locked nobody else answers, so `vacation.snt` cannot get a sender twice.
 #[derive(Default)]
-pub(super) struct Memory(Mutex<HashMap<(String, String), (NaiveDate, u32)>>);
+pub struct Memory(Mutex<HashMap<(String, String), (NaiveDate, u32)>>);
 
 impl Memory {
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (NaiveDate, u32)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// May this mailbox answer this sender once more today? Counts it.
-    fn count(&self, mailbox: &str, sender: &str, today: NaiveDate) -> bool {
+    /// May this mailbox, or list server, answer this sender once more today, of so many times? Counts it.
+    pub fn count(&self, mailbox: &str, sender: &str, most: u32, today: NaiveDate) -> bool {
         let mut known = self.lock();
         if known.len() >= REMEMBERED {
             known.clear();
@@ -64,8 +64,8 @@ impl Memory {
         if entry.0 != today {
             *entry = (today, 0);
         }
-        entry.1 += 1;
-        entry.1 <= PER_DAY
+        entry.1 = entry.1.saturating_add(1);
+        entry.1 <= most
     }
 }
 
@@ -315,7 +315,9 @@ impl Inner {
                     path.full().display()
                 ));
             }
-            Ok(Some(text)) if self.answers.count(&super::key(target), sender, Local::now().date_naive()) => {
+            Ok(Some(text))
+                if self.answers.count(&super::key(target), sender, PER_DAY, Local::now().date_naive()) =>
+            {
                 self.send_answer(config, target, sender, &text, head)?;
             }
             Ok(_) => {}
@@ -460,10 +462,11 @@ mod tests {
     fn ten_answers_a_day() {
         let (memory, day) = (Memory::default(), NaiveDate::from_ymd_opt(2024, 5, 9).unwrap());
         for number in 1..=12 {
-            assert_eq!(memory.count("ann", if number % 2 == 0 { "A@b" } else { "a@B" }, day), number <= 10);
+            let sender = if number % 2 == 0 { "A@b" } else { "a@B" };
+            assert_eq!(memory.count("ann", sender, PER_DAY, day), number <= 10);
         }
-        assert!(memory.count("ann", "c@d", day) && memory.count("bob", "a@b", day));
-        assert!(memory.count("ann", "a@b", day.succ_opt().unwrap()));
+        assert!(memory.count("ann", "c@d", PER_DAY, day) && memory.count("bob", "a@b", PER_DAY, day));
+        assert!(memory.count("ann", "a@b", PER_DAY, day.succ_opt().unwrap()));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -194,7 +194,8 @@ impl Pass<'_> {
         let Pass { inner, config, .. } = self;
         let Some(domain) = config.local_domain(&list.domain) else { return Ok(Plan::default()) };
         let number = xxhash_rust::xxh3::xxh3_64(format!("{} {}", self.id, list.address()).as_bytes());
-        let desk = Desk { config, domain, changes: &inner.list_changes, now: Local::now(), number };
+        let (changes, answers) = (&inner.list_changes, &inner.answers);
+        let desk = Desk { config, domain, changes, answers, now: Local::now(), number };
         let came = Came { source: &self.source, sender: &self.sender, replace_from };
         if list.role == ListRole::Server {
             return work::server(&desk, &came);
