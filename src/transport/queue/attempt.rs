@@ -42,8 +42,8 @@ pub(in crate::transport) const AT_DISK_MAX: usize = 4;
 const CROWDED: u64 = 2 << 10;
 /// So many of these are in work at the same time, each with what it takes for its recipients.
 pub(in crate::transport) const CROWDED_MAX: usize = 4;
-/// An item that takes longer to be sent elsewhere does not count among these: nobody waits for other people's slow servers.
-const TURN_MAX: Duration = Duration::from_secs(1);
+/// An item that takes longer does not count among these: nobody waits for other people's slow servers and locked mailboxes.
+const TURN_MAX: Duration = Duration::from_secs(2);
 /// So many copies are under way at the same time, of all items: as many as are stored in one round, so that more would only take memory.
 pub(in crate::transport) const COPIES_MAX: usize = BATCH_MESSAGES;
 /// After so many copies the queue gives back the memory that they took: with each of them some is left between what stays.
@@ -262,12 +262,15 @@ fn take(
 impl<'a> Pass<'a> {
     /// Brings the message to all who can be reached.
     async fn deliver(&mut self, recipients: Vec<Recipient>, envelope: &Envelope, turn: Option<Turn<'_>>) {
-        let elsewhere = self.deliver_here(recipients, envelope).await;
-        let elsewhere = self.without_crowds(elsewhere);
-        let mut sending = std::pin::pin!(self.send(elsewhere));
-        if tokio::time::timeout(TURN_MAX, &mut sending).await.is_err() {
+        let delivering = async {
+            let elsewhere = self.deliver_here(recipients, envelope).await;
+            let elsewhere = self.without_crowds(elsewhere);
+            self.send(elsewhere).await;
+        };
+        let mut delivering = std::pin::pin!(delivering);
+        if tokio::time::timeout(TURN_MAX, &mut delivering).await.is_err() {
             drop(turn);
-            sending.await;
+            delivering.await;
         }
     }
 

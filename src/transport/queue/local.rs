@@ -309,3 +309,31 @@ async fn what_waited_is_ruled_when_it_is_stored() {
     site.empty().await;
     assert!(held().contains("X-IMail-Rule: S~stem:box-stem\r\n"), "{}", held());
 }
+
+/// Items with many recipients take turns, but nobody waits until a mailbox that another program holds is free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_mailbox_holds_up_no_other_item() {
+    let mut site = Site::new();
+    site.start("", "", "");
+    let dir = site.path("users/ann");
+    fs::create_dir_all(&dir).unwrap();
+    let held = fs::File::create(dir.join("main.mbx")).unwrap();
+    held.lock().unwrap();
+    let many = |first: &str, user: &str| {
+        let more: String = (0..100).map(|number| format!(">\r\nR<{user}-{number}@example.org")).collect();
+        format!("{first}@example.org{more}")
+    };
+    for number in 0..super::CROWDED_MAX {
+        site.drop_pair(&format!("aaaa00000001000{number}"), &many("ann", "bob"), false);
+    }
+    until("the copies beside the held mailbox", || {
+        site.inbox("bob").matches("Subject: aaaa").count() == super::CROWDED_MAX
+    })
+    .await;
+    site.drop_pair("bbbb000000010001", &many("tiny", "tiny"), false);
+    until("the other item", || site.inbox("tiny").contains("Subject: bbbb000000010001")).await;
+    assert!(!site.log().contains("locked by"), "the items are still in work");
+    held.unlock().unwrap();
+    until("the rest", || site.inbox("ann").matches("Subject: aaaa").count() == super::CROWDED_MAX).await;
+    site.empty().await;
+}
