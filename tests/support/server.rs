@@ -95,6 +95,13 @@ impl Server {
         Server::start_as(tree, ports, command("imaild"), &[&mail, more].concat())
     }
 
+    /// Starts without the queue: what comes in stays in the spool.
+    #[track_caller]
+    pub fn start_without_queue(tree: &Tree) -> Server {
+        let mail = ["--services", "smtp,pop3,imap"];
+        Server::start_as(tree, Ports::reserve(), command("imaild"), &mail)
+    }
+
     /// Starts by a command that stands for `imaild`, with these arguments behind the usual ones.
     #[track_caller]
     pub fn start_as(tree: &Tree, ports: Ports, mut serve: Command, more: &[&str]) -> Server {
