@@ -43,8 +43,21 @@ impl Coding for Utf8 {
 /// as they are, so that simple programs can sort by them; from the first word on that needs it, everything is encoded in `charset`, or
 /// UTF-8. Control characters become blanks.
 pub fn header_text(text: &str, charset: &dyn Coding, column: usize) -> String {
+    encoded(text, charset, column, |_| false)
+}
+
+/// The same for the name in front of an address: a word with a character that means something there, such as a comma, is encoded as well
+/// (RFC 5322 §3.2.3, RFC 2047 §5 (3)). For names that are not all ASCII; those can be quoted.
+pub fn phrase(text: &str, charset: &dyn Coding, column: usize) -> String {
+    encoded(text, charset, column, |word| word.contains(SPECIALS))
+}
+
+/// What means something in an address (RFC 5322 §3.2.3).
+const SPECIALS: [char; 13] = ['(', ')', '<', '>', '[', ']', ':', ';', '@', '\\', ',', '.', '"'];
+
+fn encoded(text: &str, charset: &dyn Coding, column: usize, special: fn(&str) -> bool) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let plain = plain_begin(&text);
+    let plain = plain_begin(&text, special);
     let (begin, rest) = text.split_at(plain);
     if rest.is_empty() {
         return fold(begin, column);
@@ -72,8 +85,8 @@ pub fn header_text(text: &str, charset: &dyn Coding, column: usize) -> String {
 }
 
 /// The length of the words at the begin that need no encoding, with the blank behind them.
-fn plain_begin(text: &str) -> usize {
-    let needs = |word: &str| !word.is_ascii() || word.contains("=?") || word.len() > 200;
+fn plain_begin(text: &str, special: fn(&str) -> bool) -> usize {
+    let needs = |word: &str| !word.is_ascii() || word.contains("=?") || word.len() > 200 || special(word);
     if !text.split(' ').any(needs) {
         return text.len();
     }

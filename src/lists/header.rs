@@ -9,7 +9,7 @@
 
 use crate::lists::subject::charset_of;
 use crate::message::charset::decode_header;
-use crate::message::encode::header_text;
+use crate::message::encode::phrase;
 use crate::message::header::{Address, addresses, fields, unfold, value};
 
 /// A list, as far as headers name it.
@@ -141,7 +141,7 @@ fn list_from(author: &[u8], list: &ListAddress) -> String {
     let text = format!("{shown} via {}", list.name);
     let written = match text.is_ascii() {
         true => format!("\"{}\"", text.replace(['"', '\\', '\r', '\n'], "")),
-        false => header_text(&text, charset_of(author), "From: ".len()),
+        false => phrase(&text, charset_of(author), "From: ".len()),
     };
     format!("{written}\r\n <{}>", list.post())
 }
@@ -174,7 +174,8 @@ pub fn author(head: &[u8], sender: &str) -> String {
 
 /// Did this list send this message already?
 pub fn is_own(head: &[u8], list: &ListAddress) -> bool {
-    let id = format!("<{}>", list.id());
+    // The registry may spell the domain with capitals.
+    let id = format!("<{}>", list.id()).to_ascii_lowercase();
     let ours = |value: &[u8]| String::from_utf8_lossy(&unfold(value)).to_ascii_lowercase().contains(&id);
     let ids = fields(head).filter(|field| field.is(b"list-id") || field.is(OTHER_LIST.as_bytes()));
     ids.into_iter().any(|field| ours(field.value))
@@ -195,7 +196,7 @@ pub fn was_sent_on(head: &[u8], list: &ListAddress) -> bool {
 mod tests {
     use super::*;
     use crate::message::charset::Charset;
-    use crate::message::encode::bytes;
+    use crate::message::encode::{bytes, header_text};
 
     fn list() -> ListAddress {
         ListAddress { name: "news".into(), domain: "example.org".into() }
@@ -224,6 +225,9 @@ mod tests {
         let through = text(other.as_bytes(), &Changes::default());
         let first = ListAddress { name: "x".into(), domain: "y".into() };
         assert!(is_own(through.as_bytes(), &first));
+        let capitals = ListAddress { name: "News".into(), domain: "Example.ORG".into() };
+        assert!(is_own(&rewrite(b"From: a@b\r\n\r\n", &capitals, &Changes::default()), &capitals));
+        assert!(is_own(OWN.as_bytes(), &capitals));
     }
 
     #[test]
@@ -266,6 +270,22 @@ mod tests {
                 "{OWN}From: \"ann@x via news\"\r\n <news@example.org>\r\nX-Original-From: ann@x\r\nReply-To: other@x\r\n\r\n"
             )
         );
+    }
+
+    #[test]
+    fn names_with_commas_and_quotes_stay_one_name() {
+        for name in ["Yamada, Taro 山田", "a@b.example 山田", "SATO, T. (佐藤)"] {
+            let from = format!(
+                "From: {} <a@b>\r\n\r\n",
+                header_text(&format!("\u{3000}{name}"), Charset::Iso2022Jp, 6)
+            );
+            let written = text(from.as_bytes(), &Changes { replace_from: true, ..Changes::default() });
+            let from = crate::message::header::value(written.as_bytes(), b"from").unwrap();
+            let all = addresses(from);
+            assert_eq!(all.len(), 1, "{written}");
+            assert_eq!(name_of(from).unwrap(), format!("{name} via news"));
+            assert_eq!(address_of(from).unwrap(), "news@example.org");
+        }
     }
 
     #[test]

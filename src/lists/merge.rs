@@ -93,13 +93,18 @@ fn edited(structure: &Structure<'_>, part: &Part<'_>, texts: &Texts) -> Option<V
     let encoding = TransferEncoding::of_header(header);
     let decoded = encoding.decode(body);
     let label = part.content_type.parameter(b"charset");
-    let charset = match label.and_then(Charset::for_label) {
-        None | Some(Charset::Ascii) => unlabelled(&decoded),
-        Some(charset) => charset,
+    let charset = match label.map(Charset::for_label) {
+        // A charset that we do not know: texts of ours could not be read in it.
+        Some(None) => return None,
+        None | Some(Some(Charset::Ascii)) => unlabelled(&decoded),
+        Some(Some(charset)) => charset,
     };
     let (_, subtype) = part.media_type();
     if subtype.eq_ignore_ascii_case(b"html") {
-        let new = around_html(&decoded, charset, texts)?;
+        // What has seven bits, and may say so, keeps them: the texts become references.
+        let seven = encoding == TransferEncoding::Identity && body.is_ascii();
+        let seven = seven && charset.keeps_ascii() && charset != Charset::Iso2022Jp;
+        let new = around_html(&decoded, if seven { Charset::Ascii } else { charset }, texts)?;
         return Some([header, &packed(&new, encoding)].concat());
     }
     if !subtype.eq_ignore_ascii_case(b"plain") || is_inline_signed(&decoded) {
@@ -108,8 +113,8 @@ fn edited(structure: &Structure<'_>, part: &Part<'_>, texts: &Texts) -> Option<V
     let (begin, end) = (lines(&texts.header), lines(&texts.trailer));
     if let (Some(begin), Some(end)) = (bytes(&begin, charset), bytes(&end, charset)) {
         let new = joined(&begin, &decoded, &end);
-        let fits =
-            encoding != TransferEncoding::Identity || longest_line(&new) <= LINE_MAX.max(longest_line(body));
+        let fits = encoding != TransferEncoding::Identity
+            || longest_line(&new) <= LINE_MAX.max(longest_line(body)) && (new.is_ascii() || !body.is_ascii());
         if fits && charset != Charset::Utf7 {
             return Some([header, &packed(&new, encoding)].concat());
         }
@@ -125,13 +130,13 @@ fn edited(structure: &Structure<'_>, part: &Part<'_>, texts: &Texts) -> Option<V
     Some(out)
 }
 
-/// A body without a label that says something: what it really holds. Plain ASCII takes no other charset in.
+/// A body without a label that says something: what it really holds. ASCII takes no other charset in, and what we can only guess counts as it:
+/// [`Charset::decode`] guesses then.
 fn unlabelled(bytes: &[u8]) -> Charset {
     match bytes {
         _ if bytes.contains(&0x1B) => Charset::Iso2022Jp,
-        _ if bytes.is_ascii() => Charset::Ascii,
-        _ if std::str::from_utf8(bytes).is_ok() => UTF8,
-        _ => Charset::Utf7,
+        _ if !bytes.is_ascii() && std::str::from_utf8(bytes).is_ok() => UTF8,
+        _ => Charset::Ascii,
     }
 }
 
@@ -319,6 +324,37 @@ mod tests {
         let bare = merge(b"Subject: x\r\n\r\nplain\r\n", &texts("", "終わり")).unwrap();
         assert_eq!(read(&bare)[0].lines().collect::<Vec<_>>(), ["plain", "終わり"]);
         assert!(String::from_utf8_lossy(&bare).contains("MIME-Version: 1.0\r\n"));
+    }
+
+    #[test]
+    fn eight_bits_without_a_label_are_guessed() {
+        let mail = |label: &str, text: &[u8]| {
+            [format!("Subject: x\r\nContent-Type: text/plain{label}\r\n\r\n").as_bytes(), text, b"\r\n"]
+                .concat()
+        };
+        let text = "会議は月曜日です。+ZeVnLIqe- a+b";
+        for encoding in [encoding_rs::SHIFT_JIS, encoding_rs::EUC_JP] {
+            for label in ["", "; charset=us-ascii"] {
+                let before = mail(label, &encoding.encode(text).0);
+                let new = merge(&before, &texts("", "終わり")).unwrap();
+                assert_eq!(read(&new)[0].lines().collect::<Vec<_>>(), [text, "終わり"]);
+                let new = merge(&before, &texts("", "end")).unwrap();
+                assert_eq!(new, [before.as_slice(), b"end\r\n"].concat(), "texts in ASCII change no byte");
+            }
+        }
+        assert_eq!(merge(&mail("; charset=iso-2022-kr", b"x"), &texts("", "end")), None);
+    }
+
+    #[test]
+    fn what_says_it_has_seven_bits_keeps_them() {
+        for (kind, shown) in [("plain", "終わり"), ("html", "<div>&#32066;&#12431;&#12426;</div>")] {
+            let before = format!(
+                "Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\nhello\r\n"
+            );
+            let new = merge(before.as_bytes(), &texts("", "終わり")).unwrap();
+            assert!(new.is_ascii(), "{kind}");
+            assert_eq!(read(&new)[0].lines().collect::<Vec<_>>(), ["hello", shown]);
+        }
     }
 
     #[test]

@@ -85,6 +85,11 @@ pub fn header_text(text: &str, charset: Charset, column: usize) -> String {
     mime::header_text(text, &charset, column)
 }
 
+/// The name in front of an address, if it is not all ASCII, in `charset` or UTF-8: [`mime::phrase`].
+pub fn phrase(text: &str, charset: Charset, column: usize) -> String {
+    mime::phrase(text, &charset, column)
+}
+
 /// A body as it goes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
