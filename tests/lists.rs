@@ -473,6 +473,82 @@ fn digests_go_out() {
     assert!(tree.read("Lists/news/digest.sent").ends_with(b" 0\n") || tree.path(&kept).exists());
 }
 
+/// Where no digest can go out, its members get the posts; an alias may stand for the administrator.
+#[test]
+fn digest_members_miss_nothing_whatever_the_settings_say() {
+    for (settings, in_digest) in [
+        ("", false),
+        ("DigestMode=1\nLocalAdministrator=mike\n", false),
+        ("DigestMode=1\nDigestSize=1\nLocalAdministrator=someone\n", false),
+        ("DigestMode=1\nDigestSize=1\nLocalAdministrator=boss\n", true),
+    ] {
+        let tree = tree(&format!("AllowPostingBy=Anyone\nLanguage=en\n{settings}"));
+        tree.save_registry(&ini::put(&tree.registry(), &ini::aliases("mail.example.jp"), "boss", "mike"));
+        // A member of both gets it once.
+        std::fs::write(
+            tree.path("Lists/news/digest.lst"),
+            "tanaka@mail.example.jp\r\nSUZUKI@mail.example.jp\r\n",
+        )
+        .unwrap();
+        let server = Server::start(&tree);
+        server.smtp().deliver(
+            "a@example.net",
+            &[LIST],
+            &written("a@example.net", "us-ascii", "once", "text"),
+        );
+        read(&server, "suzuki", SUZUKI, "once");
+        let got = |user: &str, password: &str| {
+            let mut pop3 = server.pop3(user, password);
+            let count = pop3.count();
+            let all = (1..=count).map(|number| pop3.block(&format!("RETR {number}")));
+            let subjects = all.map(|mail| {
+                MessageParser::default().parse(&mail).unwrap().subject().unwrap_or_default().to_owned()
+            });
+            subjects.filter(|subject| subject == "once" || subject.contains("[news]")).collect::<Vec<_>>()
+        };
+        let found = wait_for(&format!("mail with {settings:?}"), LIMIT, || {
+            Some(got(TANAKA.1, TANAKA.2)).filter(|found| !found.is_empty())
+        });
+        assert_eq!(found.len(), 1, "{settings:?}: {found:?}");
+        assert_eq!(found != ["once"], in_digest, "{settings:?}: {found:?}");
+        assert_eq!(got("suzuki", SUZUKI).iter().filter(|subject| *subject == "once").count(), 1);
+    }
+}
+
+/// A member who sends the posts back to the list starts nothing, however the registry spells the domain.
+#[test]
+fn a_post_that_comes_back_goes_nowhere() {
+    for domain in ["mail.example.jp", "Mail.Example.JP"] {
+        let tree = tree("AllowPostingBy=Anyone\n");
+        tree.save_registry(
+            &tree.registry().replace("Domains\\mail.example.jp", &format!("Domains\\{domain}")),
+        );
+        std::fs::write(tree.path("users/mike/forward.ima"), format!(".,{LIST}")).unwrap();
+        std::fs::write(
+            tree.path("Lists/news/users.lst"),
+            "suzuki@mail.example.jp\r\nmike@mail.example.jp\r\n",
+        )
+        .unwrap();
+        let server = Server::start(&tree);
+        server.smtp().deliver(
+            "a@example.net",
+            &[LIST],
+            &written("a@example.net", "us-ascii", "round", "text"),
+        );
+        read(&server, "suzuki", SUZUKI, "round");
+        wait_for("what came back is dropped", LIMIT, || server.said().contains("dropped").then_some(()));
+        wait_for("an empty spool", LIMIT, || tree.spool_is_empty().then_some(()));
+        let mut pop3 = server.pop3("suzuki", SUZUKI);
+        let count = pop3.count();
+        let all = (1..=count).map(|number| pop3.block(&format!("RETR {number}")));
+        assert_eq!(
+            all.filter(|mail| String::from_utf8_lossy(mail).contains("Subject: round")).count(),
+            1,
+            "{domain}"
+        );
+    }
+}
+
 /// Python's `email` and mutt show the subject, From and text of each case as they were meant: what the members get, with From replaced too, and
 /// trailers in another charset than the text; what the owner gets; the digest; the list server's answers.
 #[test]

@@ -13,6 +13,7 @@ use crate::smtp::lists::Killed;
 use layout::list::settings::{AllowPosting, Language, Settings};
 use layout::list::{File, ListDir};
 use layout::name::AliasName;
+use layout::registry::alias::{Alias, classify};
 use layout::registry::model::Domain;
 use layout::text::CodePage;
 use std::collections::{BTreeMap, HashSet};
@@ -149,9 +150,9 @@ impl<'a> List<'a> {
         Ok(Killed::parse(&self.dir.text(File::Kill, self.code_page())?).contains(author))
     }
 
-    /// Who gets posts, or digests: each once, without those on hold, never the list itself. First those here in the order of the file, then the
+    /// Who stands in these files, that is, gets posts or digests: each once, without those on hold, never the list itself. First those here in the order of the file, then the
     /// others by their domains, so that a domain's members get a post in as few messages as may be.
-    pub fn recipients(&self, file: File) -> io::Result<Addresses> {
+    pub fn recipients(&self, files: &[File]) -> io::Result<Addresses> {
         /// Those whose addresses have the same domain.
         struct Others {
             /// The domain's official name, if it is one of ours.
@@ -176,7 +177,9 @@ impl<'a> List<'a> {
         };
         self.dir.group(File::Hold, self.code_page())?.members().for_each(|member| add(&member, false));
         [self.address.post(), self.address.bounce()].iter().for_each(|own| add(own, false));
-        self.dir.group(file, self.code_page())?.members().for_each(|member| add(&member, true));
+        for file in files {
+            self.dir.group(*file, self.code_page())?.members().for_each(|member| add(&member, true));
+        }
         domains.values().for_each(|others| local.append(&others.addresses));
         Ok(local)
     }
@@ -192,17 +195,40 @@ impl<'a> List<'a> {
     }
 
     /// The address whose mailbox collects the posts of the next digest: `<administrator>-<mailbox>@domain`, the administrator being the local one, or
-    /// else the owner (7.1 guide). `None` without digests, and if that is nobody here.
+    /// else the owner (7.1 guide); an alias for one user stands for him. `None` if no digest ever goes out: without digests, without a schedule
+    /// and a size, and if the administrator is no user here.
     pub fn digest_address(&self) -> Option<String> {
-        let digest = self.settings.digest.as_ref()?;
+        let digest =
+            self.settings.digest.as_ref().filter(|digest| digest.schedule.is_some() || digest.size > 0)?;
         let split = self.config.registry.global.mailbox_split_char;
         let administrator = match self.settings.local_administrator.as_str() {
             "" => self.owner.as_str(),
             user => user,
         };
-        let (user, domain) = administrator.rsplit_once('@').unwrap_or((administrator, &self.address.domain));
-        let domain = self.config.local_domain(domain)?;
-        Some(format!("{user}{split}{}@{}", digest.mailbox, domain.name))
+        let (user, domain) = self.user(administrator, &self.address.domain)?;
+        Some(format!("{user}{split}{}@{domain}", digest.mailbox))
+    }
+
+    /// The user here that an address means, and his domain. Aliases hide users.
+    fn user(&self, address: &str, domain: &str) -> Option<(String, String)> {
+        /// An alias for an alias for an alias is followed; one that leads to itself is not for ever.
+        const ALIASES_MAX: usize = 8;
+        let (mut address, mut domain) = (address.to_owned(), domain.to_owned());
+        for _ in 0..ALIASES_MAX {
+            let (local, at) = address.rsplit_once('@').unwrap_or((&address, &domain));
+            let found = self.config.local_domain(at)?;
+            let Some(entry) = found.alias(local) else {
+                return Some((found.user(local)?.id.clone(), found.name.clone()));
+            };
+            let Alias::Standard(targets) = classify(&entry.value) else { return None };
+            let [target] = targets.as_slice() else { return None };
+            // An alias of a user's name may name the user.
+            if target.eq_ignore_ascii_case(local) {
+                return Some((found.user(local)?.id.clone(), found.name.clone()));
+            }
+            (address, domain) = (target.clone(), found.name.clone());
+        }
+        None
     }
 }
 

@@ -145,8 +145,11 @@ pub fn post(desk: &Desk<'_>, list: &List<'_>, came: &Came<'_>) -> io::Result<Pla
         Outcome::ToOwner(subject) => to_owner(desk, list, came, head, subject),
         Outcome::Post(subject) => {
             let copy = copy(list, came.source, subject, came.replace_from)?;
-            let members = Recipients { addresses: list.recipients(File::Members)?, ..Recipients::default() };
             let digest = list.digest_address();
+            // Where no digest goes out, those who wait for it would get nothing.
+            let files: &[File] =
+                if digest.is_some() { &[File::Members] } else { &[File::Members, File::Digest] };
+            let members = Recipients { addresses: list.recipients(files)?, ..Recipients::default() };
             let digest = digest.map(|address| Recipients { may_create: true, ..Recipients::of([address]) });
             let recipients = [members].into_iter().chain(digest).collect();
             let mailing =

@@ -164,7 +164,7 @@ impl Inner {
             owner: list.owner.clone(),
             copy: Copy { begin, rest: None },
             recipients: vec![Recipients {
-                addresses: list.recipients(File::Digest)?,
+                addresses: list.recipients(&[File::Digest])?,
                 ..Recipients::default()
             }],
         })
