@@ -93,6 +93,15 @@ pub fn decode(bytes: &[u8], code_page: CodePage) -> (String, TextEncoding) {
     }
 }
 
+/// Reads a text file that we never write: as [`decode`], without NUL bytes, or as UTF-16 if it begins with its byte order mark, as Notepad's
+/// "Unicode" does.
+pub fn decode_file(bytes: &[u8], code_page: CodePage) -> String {
+    match Encoding::for_bom(bytes) {
+        Some((encoding, _)) if encoding != encoding_rs::UTF_8 => encoding.decode(bytes).0.into_owned(),
+        _ => decode(&without_nul(bytes), code_page).0,
+    }
+}
+
 /// Reads `bytes` as `code_page` only; `None` if they are not valid there.
 pub fn decode_strict(bytes: &[u8], code_page: CodePage) -> Option<String> {
     let text = code_page.encoding().decode_without_bom_handling_and_without_replacement(bytes)?;
@@ -243,6 +252,12 @@ mod tests {
         assert_eq!(usual_line_end(b"a\nb\nc\r\n", LineEnd::CrLf), LineEnd::Lf);
         assert_eq!(usual_line_end(b"a", LineEnd::CrLf), LineEnd::CrLf);
         assert_eq!(&*without_nul(b"a\0b\0"), b"ab");
+        let wide = |mark: [u8; 2], of: fn(u16) -> [u8; 2]| {
+            mark.into_iter().chain("終わり\r\n".encode_utf16().flat_map(of)).collect::<Vec<u8>>()
+        };
+        for bytes in [wide([0xFF, 0xFE], u16::to_le_bytes), wide([0xFE, 0xFF], u16::to_be_bytes)] {
+            assert_eq!(decode_file(&bytes, CodePage::Japanese), "終わり\r\n");
+        }
     }
 
     proptest! {

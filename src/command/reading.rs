@@ -180,7 +180,7 @@ impl<'a> Tree<'a> {
             let settings = self.root.file_in(&list, "list.ini");
             let bytes = settings.as_ref().map(|file| self.root.disk().read(file, SETTINGS_FILE_MAX));
             let complaints = match bytes {
-                Some(Ok(bytes)) => SettingsFile::parse(bytes).complaints(),
+                Some(Ok(bytes)) => SettingsFile::parse(bytes, self.registry.global.code_page).complaints(),
                 Some(Err(error)) => vec![error.to_string()],
                 None => Vec::new(),
             };

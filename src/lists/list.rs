@@ -47,7 +47,7 @@ impl<'a> List<'a> {
             ListDir::find(config.root(), &config.domain_dir(domain)?, &name)
         };
         let Some(dir) = found() else { return Ok(None) };
-        let settings = dir.settings()?;
+        let settings = dir.settings(config.registry.global.code_page)?;
         let address = ListAddress { name: dir.name().to_string(), domain: domain.name.clone() };
         let postmaster = format!("postmaster@{}", domain.name);
         let mut owner = match settings.owner.trim() {

@@ -138,7 +138,7 @@ impl ListDir {
 
     /// A text file's content; empty if it is not there.
     pub fn text(&self, file: File, code_page: CodePage) -> io::Result<String> {
-        Ok(text::decode(&text::without_nul(&self.read(file)?), code_page).0)
+        Ok(text::decode_file(&self.read(file)?, code_page))
     }
 
     /// A file of addresses.
@@ -147,8 +147,8 @@ impl ListDir {
     }
 
     /// The settings.
-    pub fn settings(&self) -> io::Result<Settings> {
-        Ok(SettingsFile::parse(self.read(File::Settings)?).settings())
+    pub fn settings(&self, code_page: CodePage) -> io::Result<Settings> {
+        Ok(SettingsFile::parse(self.read(File::Settings)?, code_page).settings())
     }
 
     /// Replaces a file that only we write.

@@ -12,7 +12,7 @@
 
 use crate::list::schedule::Schedule;
 use crate::password::Secret;
-use crate::text::{self, LineEnd, UTF8_BOM};
+use crate::text::{self, CodePage, LineEnd, UTF8_BOM};
 
 /// All settings, in the order in which they are written into a new file.
 pub const NAMES: [&str; 25] = [
@@ -166,18 +166,20 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsFile {
     bytes: Vec<u8>,
+    /// What a line is written in that is no UTF-8.
+    code_page: CodePage,
 }
 
 impl SettingsFile {
     /// Reads a file; an empty one stands for one that is missing.
-    pub fn parse(bytes: Vec<u8>) -> SettingsFile {
-        SettingsFile { bytes }
+    pub fn parse(bytes: Vec<u8>, code_page: CodePage) -> SettingsFile {
+        SettingsFile { bytes, code_page }
     }
 
     /// A new file with these comment lines in front.
     pub fn new(comments: &[&str]) -> SettingsFile {
         let bytes = comments.iter().map(|line| format!("; {line}\n")).collect::<String>().into_bytes();
-        SettingsFile { bytes }
+        SettingsFile { bytes, code_page: CodePage::default() }
     }
 
     /// The file's bytes.
@@ -187,7 +189,7 @@ impl SettingsFile {
 
     /// The value of a setting; the last of several lines counts.
     pub fn get(&self, name: &str) -> Option<String> {
-        let values = text::lines(&self.bytes).filter_map(|(line, _)| entry(line));
+        let values = text::lines(&self.bytes).filter_map(|(line, _)| entry(line, self.code_page));
         values.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).last()
     }
 
@@ -197,7 +199,8 @@ impl SettingsFile {
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
         let written = format!("{name}={}", value.trim());
         let lines: Vec<_> = text::lines(&self.bytes).collect();
-        let is_it = |line: &[u8]| entry(line).is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
+        let is_it =
+            |line: &[u8]| entry(line, self.code_page).is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
         let at = lines.iter().rposition(|(line, _)| is_it(line));
         let mut out = Vec::with_capacity(self.bytes.len() + written.len() + 2);
         for (index, (line, end)) in lines.iter().enumerate() {
@@ -260,7 +263,7 @@ impl SettingsFile {
     pub fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (at, (line, _)) in text::lines(&self.bytes).enumerate() {
-            let Some((name, value)) = entry(line) else {
+            let Some((name, value)) = entry(line, self.code_page) else {
                 if !is_comment(line) {
                     found.push(format!("line {}: not of the form Name=value", at + 1));
                 }
@@ -295,11 +298,11 @@ fn wrong_value(name: &str, value: &str) -> Option<&'static str> {
 }
 
 /// Name and value of a line; `None` for comments and lines without `=`. Blanks around both do not count.
-fn entry(line: &[u8]) -> Option<(String, String)> {
+fn entry(line: &[u8], code_page: CodePage) -> Option<(String, String)> {
     if is_comment(line) {
         return None;
     }
-    let line = String::from_utf8_lossy(line.strip_prefix(UTF8_BOM).unwrap_or(line)).into_owned();
+    let (line, _) = text::decode(line, code_page);
     let (name, value) = line.split_once('=')?;
     let clean = |text: &str| text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned();
     Some((clean(name), clean(value)))
@@ -325,7 +328,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn file(text: &str) -> SettingsFile {
-        SettingsFile::parse(text.as_bytes().to_vec())
+        SettingsFile::parse(text.as_bytes().to_vec(), CodePage::default())
     }
 
     #[test]
@@ -352,6 +355,18 @@ mod tests {
         let digest = settings.digest.unwrap();
         assert_eq!((digest.mailbox.as_str(), digest.size), ("digest", 10));
         assert!(digest.schedule.is_some() && settings.reply_to_list);
+    }
+
+    #[test]
+    fn lines_of_the_code_page_are_read() {
+        let cp932 = encoding_rs::SHIFT_JIS.encode("SubjectText=[連絡]\nTitle=会議\n").0.into_owned();
+        let mut file = SettingsFile::parse(cp932.clone(), CodePage::Japanese);
+        assert_eq!(
+            (file.get("SubjectText").unwrap().as_str(), file.get("Title").unwrap().as_str()),
+            ("[連絡]", "会議")
+        );
+        file.set("Title", "x");
+        assert!(file.write().starts_with(&cp932[..cp932.len() / 2]));
     }
 
     #[test]
@@ -387,7 +402,7 @@ mod tests {
         #[test]
         fn a_setting_that_was_set_reads_back(bytes in prop::collection::vec(
             prop_oneof![Just(b'='), Just(b'\r'), Just(b'\n'), Just(b';'), 0x20..0x7fu8, any::<u8>()], 0..80), value in "[a-z=;@ ]{0,12}") {
-            let before = SettingsFile::parse(bytes.clone());
+            let before = SettingsFile::parse(bytes.clone(), CodePage::default());
             prop_assert_eq!(before.write(), &bytes[..]);
             let mut edited = before.clone();
             edited.set("Owner", &value);

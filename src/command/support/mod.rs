@@ -161,7 +161,8 @@ fn lists(bundle: &mut Bundle, config: &Config, domain: &Domain) -> Result<(), Co
             continue;
         };
         let text = root.disk().read(&file, SETTINGS_FILE_MAX);
-        let text = text.map(|bytes| settings::list(&SettingsFile::parse(bytes)));
+        let code_page = config.registry.global.code_page;
+        let text = text.map(|bytes| settings::list(&SettingsFile::parse(bytes, code_page)));
         bundle.text_or_note(&format!("lists/{}/{}.ini", domain.name, list.name()), text)?;
     }
     Ok(())

@@ -151,6 +151,7 @@ mod tests {
     fn lists_without_their_passwords() {
         let file = SettingsFile::parse(
             b"; Password=old\nTitle=T\nusepassword=1\nPASSWORD=HUSH\nOwner=a@b\nOther=HUSH\n".to_vec(),
+            layout::text::CodePage::default(),
         );
         assert_eq!(list(&file), "Title=T\nOwner=a@b\nUsePassword=1\n");
     }
