@@ -172,7 +172,7 @@ const WRONG_CODE: Said = ("The code is wrong", "確認コードが正しくな�
 const BAD_ADDRESS: Said = ("cannot be a member", "登録できません");
 
 /// Who sends which command about which list, in this order, and what the answer says. `L` is the list's name.
-const COMMANDS: [(&str, &str, &str, &[Said]); 34] = [
+const COMMANDS: [(&str, &str, &str, &[Said]); 38] = [
     ("stranger", "open", "help L", &[TEXT]),
     ("stranger", "bare", "HELP L", &[HELP]),
     ("stranger", "open", "list", &[("open", "open")]),
@@ -206,6 +206,10 @@ const COMMANDS: [(&str, &str, &str, &[Said]); 34] = [
     ("stranger", "open", "subscribe nothing", &[NO_LIST]),
     ("stranger", "open", "review L", &[UNKNOWN]),
     ("member", "subject", "unsubscribe", &[LEFT]),
+    ("member", "subject", "subscribe", &[JOINED]),
+    ("member", "subject", "remove", &[LEFT]),
+    ("member", "subject", "subscribe", &[JOINED]),
+    ("member", "subject", "signoff", &[LEFT]),
     ("member", "subject", "subscribe", &[JOINED]),
 ];
 

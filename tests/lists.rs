@@ -223,21 +223,50 @@ fn commands_are_answered() {
 }
 
 #[test]
+fn what_is_about_no_list_is_answered_in_the_domains_language() {
+    for (language, [help, unknown, nothing]) in [
+        ("en", ["subscribe LIST", "This is no command", "There is no list"]),
+        ("ja", ["LIST に参加", "コマンドではありません", "というメーリングリストはありません"]),
+    ] {
+        let tree = tree("");
+        let registry = ini::put(&tree.registry(), "[Domains\\mail.example.jp]", "Language", language);
+        tree.save_registry(&registry);
+        let server = Server::start(&tree);
+        for (charset, more) in
+            [("us-ascii", ""), ("iso-2022-jp", "\r\n-- \r\n田中"), ("utf-8", "\r\n-- \r\n田中")]
+        {
+            for (command, expected) in
+                [("help", help), ("", help), ("lists", "news"), ("foo", unknown), ("list nothing", nothing)]
+            {
+                ask(&server, charset, SERVER, "", &format!("{command}{more}"), &[expected]);
+            }
+        }
+    }
+}
+
+#[test]
 fn subscriptions_are_confirmed() {
-    let tree = tree("AllowPostingBy=Subscribers\nConfirmSubscriptions=1\nLanguage=ja\n");
-    let server = Server::start(&tree);
-    let (address, user, password) = TANAKA;
-    server.smtp().deliver(address, &[SERVER], &written(address, "utf-8", "", "subscribe news"));
-    let subject = wait_for("the question", LIMIT, || {
-        let subjects = server.pop3(user, password).subjects();
-        subjects.into_iter().find(|subject| subject.starts_with("confirm news "))
-    });
-    let members = || String::from_utf8(tree.read("Lists/news/users.lst")).unwrap();
-    assert!(!members().contains(address));
-    ask(&server, "utf-8", SERVER, "Re: confirm news 0123456789abcdef0123", "", &["正しくない"]);
-    assert!(!members().contains(address));
-    ask(&server, "utf-8", SERVER, &format!("Re: {subject}"), "> confirm", &["登録されました"]);
-    assert!(members().contains(address));
+    for (language, charset, wrong, joined) in [
+        ("en", "us-ascii", "The code is wrong", "is now a member"),
+        ("ja", "iso-2022-jp", "正しくない", "登録されました"),
+        ("ja", "utf-8", "正しくない", "登録されました"),
+    ] {
+        let tree =
+            tree(&format!("AllowPostingBy=Subscribers\nConfirmSubscriptions=1\nLanguage={language}\n"));
+        let server = Server::start(&tree);
+        let (address, user, password) = TANAKA;
+        server.smtp().deliver(address, &[SERVER], &written(address, charset, "", "subscribe news"));
+        let subject = wait_for("the question", LIMIT, || {
+            let subjects = server.pop3(user, password).subjects();
+            subjects.into_iter().find(|subject| subject.starts_with("confirm news "))
+        });
+        let members = || String::from_utf8(tree.read("Lists/news/users.lst")).unwrap();
+        assert!(!members().contains(address));
+        ask(&server, charset, SERVER, "Re: confirm news 0123456789abcdef0123", "", &[wrong]);
+        assert!(!members().contains(address));
+        ask(&server, charset, SERVER, &format!("Re: {subject}"), "> confirm", &[joined]);
+        assert!(members().contains(address));
+    }
 }
 
 /// Somebody sends commands under another's name: all are carried out, and the other gets no more than a day's worth of answers.
