@@ -502,6 +502,130 @@ fn digests_go_out() {
     assert!(tree.read("Lists/news/digest.sent").ends_with(b" 0\n") || tree.path(&kept).exists());
 }
 
+/// A name server with these TXT records; every other name does not exist. It ends with the test.
+fn name_server(records: &'static [(&'static str, &'static str)]) -> String {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            // RFC 1035 §4.1: 12 bytes of header, the labels of the name, its type and class.
+            let (mut at, mut labels) = (12, Vec::new());
+            while query[at] != 0 {
+                let end = at + 1 + usize::from(query[at]);
+                labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_lowercase());
+                at = end;
+            }
+            assert!(at + 5 <= length);
+            let name = labels.join(".");
+            let text = records.iter().find(|(known, _)| *known == name && query[at + 2] == 16);
+            let mut reply = query[..2].to_vec();
+            reply.extend([
+                0x81,
+                if text.is_some() { 0x80 } else { 0x83 },
+                0,
+                1,
+                0,
+                u8::from(text.is_some()),
+                0,
+                0,
+                0,
+                0,
+            ]);
+            reply.extend_from_slice(&query[12..at + 5]);
+            if let Some((_, text)) = text {
+                let length = u8::try_from(text.len()).unwrap();
+                reply.extend([0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, length + 1, length]);
+                reply.extend_from_slice(text.as_bytes());
+            }
+            socket.send_to(&reply, from).unwrap();
+        }
+    });
+    address
+}
+
+/// The list's address stands in From only where the author's domain asks for it (RFC 7489 §6.3), and the author's else.
+#[test]
+fn from_is_replaced_only_where_the_domain_asks_for_it() {
+    const RECORDS: [(&str, &str); 4] = [
+        ("_dmarc.reject.example", "v=DMARC1; p=reject"),
+        ("_dmarc.quarantine.example", "v=DMARC1; p=quarantine; rua=mailto:a@b.example"),
+        ("_dmarc.none.example", "v=DMARC1; p=none"),
+        ("_dmarc.spf.example", "v=spf1 -all"),
+    ];
+    let tree = tree("AllowPostingBy=Anyone\n");
+    let settings = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
+    let settings = settings.replace("SkipDmarcFromReplacement=1\n", "EnableSubjectModification=1\nSubjectText=[news]\n");
+    std::fs::write(tree.path("Lists/news/list.ini"), settings).unwrap();
+    let server = Server::start_with(&tree, Ports::reserve(), &["--dns", &name_server(&RECORDS)]);
+    for (domain, replaced) in
+        [("reject", true), ("quarantine", true), ("none", false), ("spf", false), ("unknown", false)]
+    {
+        for (charset, subject, text) in LANGUAGES {
+            let from = format!("author@{domain}.example");
+            server.smtp().deliver(
+                &from,
+                &[LIST],
+                &written(&from, charset, &format!("{subject} {domain}"), text),
+            );
+            let got = read(&server, "suzuki", SUZUKI, &format!("[news] {subject} {domain}"));
+            let parsed = MessageParser::default().parse(&got).unwrap();
+            let shown = parsed.from().unwrap().first().unwrap().address().unwrap();
+            assert_eq!(shown, if replaced { LIST } else { from.as_str() }, "{domain} {charset}");
+            assert!(body(&got).contains(text));
+        }
+    }
+}
+
+/// A list's texts go around the text of plain mail, HTML and multiparts, in CP932 files of the old server; signed mail stays as it is.
+#[test]
+fn header_and_trailer_of_every_kind_of_mail() {
+    let tree = tree("AllowPostingBy=Anyone\nEnableHeader=1\nEnableTrailer=1\n");
+    for (file, text) in [("Header.txt", "見出し\r\n"), ("Trailer.txt", "終わり\r\n")] {
+        std::fs::write(tree.path("Lists/news").join(file), letter::encoded("shift_jis", text)).unwrap();
+    }
+    let server = Server::start(&tree);
+    let part = |kind: &str, text: &str| {
+        format!(
+            "--b\r\nContent-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{text}\r\n"
+        )
+    };
+    let (plain, html) =
+        (part("plain", "会議です"), part("html", "<html><body><p>会議です</p></body></html>"));
+    let file = "--b\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nattached\r\n";
+    let merged = "見出し\n会議です\n終わり";
+    for (kind, content, plain, in_html) in [
+        ("multipart/alternative; boundary=b", format!("{plain}{html}--b--\r\n"), merged, true),
+        ("multipart/mixed; boundary=b", format!("{plain}{file}--b--\r\n"), merged, false),
+        ("text/html; charset=utf-8", "<p>会議です</p>\r\n".to_owned(), "", true),
+        ("text/plain; charset=utf-8", "会議です\r\n".to_owned(), merged, false),
+    ] {
+        let head = format!("From: a@example.net\r\nTo: {LIST}\r\nSubject: {kind}\r\nMIME-Version: 1.0\r\n");
+        let post = format!("{head}Content-Type: {kind}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{content}");
+        server.smtp().deliver("a@example.net", &[LIST], &post);
+        let got = read(&server, "suzuki", SUZUKI, kind);
+        let parsed = MessageParser::default().parse(&got).unwrap();
+        if !plain.is_empty() {
+            assert_eq!(body(&got).trim_end(), plain, "{kind}");
+        }
+        if in_html {
+            let html = parsed.body_html(0).unwrap();
+            let at = ["見出し", "会議です", "終わり"].map(|text| html.find(text).unwrap());
+            assert!(at.is_sorted(), "{kind}: {html}");
+        }
+        assert_eq!(parsed.attachment_count(), usize::from(kind.contains("mixed")), "{kind}");
+    }
+    for kind in ["multipart/signed; boundary=b", "text/plain; charset=utf-8"] {
+        let content =
+            format!("-----BEGIN PGP SIGNED MESSAGE-----\r\n\r\n{}--b--\r\n", part("plain", "会議です"));
+        let head = format!("From: a@example.net\r\nSubject: signed {kind}\r\nMIME-Version: 1.0\r\n");
+        let post = format!("{head}Content-Type: {kind}\r\n\r\n{content}");
+        server.smtp().deliver("a@example.net", &[LIST], &post);
+        let got = read(&server, "suzuki", SUZUKI, &format!("signed {kind}"));
+        assert!(String::from_utf8(got).unwrap().contains(&format!("\r\n\r\n{content}")), "{kind}");
+    }
+}
+
 /// Where no digest can go out, its members get the posts; an alias may stand for the administrator.
 #[test]
 fn digest_members_miss_nothing_whatever_the_settings_say() {
