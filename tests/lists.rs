@@ -555,7 +555,8 @@ fn from_is_replaced_only_where_the_domain_asks_for_it() {
     ];
     let tree = tree("AllowPostingBy=Anyone\n");
     let settings = String::from_utf8(tree.read("Lists/news/list.ini")).unwrap();
-    let settings = settings.replace("SkipDmarcFromReplacement=1\n", "EnableSubjectModification=1\nSubjectText=[news]\n");
+    let settings =
+        settings.replace("SkipDmarcFromReplacement=1\n", "EnableSubjectModification=1\nSubjectText=[news]\n");
     std::fs::write(tree.path("Lists/news/list.ini"), settings).unwrap();
     let server = Server::start_with(&tree, Ports::reserve(), &["--dns", &name_server(&RECORDS)]);
     for (domain, replaced) in
@@ -623,6 +624,90 @@ fn header_and_trailer_of_every_kind_of_mail() {
         server.smtp().deliver("a@example.net", &[LIST], &post);
         let got = read(&server, "suzuki", SUZUKI, &format!("signed {kind}"));
         assert!(String::from_utf8(got).unwrap().contains(&format!("\r\n\r\n{content}")), "{kind}");
+    }
+}
+
+/// The list server answers no program, no list and no bounce, in whatever charset they come.
+#[test]
+fn the_list_server_answers_no_programs() {
+    let tree = tree("AllowPostingBy=Subscribers\n");
+    let server = Server::start(&tree);
+    let (address, user, password) = TANAKA;
+    let before = server.pop3(user, password).count();
+    for (charset, subject, text) in LANGUAGES {
+        for extra in [
+            "Auto-Submitted: auto-replied\r\n",
+            "Precedence: bulk\r\n",
+            "List-Id: <other.example.net>\r\n",
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\nX-Was-",
+        ] {
+            let mail = letter::written(address, SERVER, charset, subject, &format!("list\r\n{text}"));
+            let mail = mail.replacen("Content-Type:", &format!("{extra}Content-Type:"), 1);
+            server.smtp().deliver(address, &[SERVER], &mail);
+        }
+        let mail = letter::written(address, SERVER, charset, subject, "list");
+        server.smtp().deliver("", &[SERVER], &mail);
+    }
+    wait_for("an empty spool", LIMIT, || tree.spool_is_empty().then_some(()));
+    // What comes last is answered, and nothing was before.
+    server.smtp().deliver(address, &[SERVER], &written(address, "us-ascii", "", "lists"));
+    wait_for("the answer", LIMIT, || (server.pop3(user, password).count() > before).then_some(()));
+    wait_for("an empty spool", LIMIT, || tree.spool_is_empty().then_some(()));
+    assert_eq!(server.pop3(user, password).count(), before + 1);
+}
+
+/// A digest goes out at its time, small as it is.
+#[test]
+fn digests_go_out_by_schedule() {
+    let soon = chrono::Local::now() + chrono::Duration::seconds(75);
+    let tree = tree(&format!(
+        "AllowPostingBy=Anyone\nDigestMode=1\nLocalAdministrator=mike\nLanguage=ja\nDigestSchedule=daily {}\n",
+        soon.format("%H:%M")
+    ));
+    std::fs::write(tree.path("Lists/news/digest.lst"), "tanaka@mail.example.jp\r\n").unwrap();
+    let server = Server::start(&tree);
+    for (charset, subject, text) in LANGUAGES {
+        server.smtp().deliver("a@example.net", &[LIST], &written("a@example.net", charset, subject, text));
+    }
+    let limit = Duration::from_secs(150);
+    let digest = wait_for("the digest", limit, || {
+        let mut pop3 = server.pop3(TANAKA.1, TANAKA.2);
+        let count = pop3.count();
+        let mut all = (1..=count).map(|number| pop3.block(&format!("RETR {number}")));
+        all.find(|mail| {
+            let parsed = MessageParser::default().parse(mail).unwrap();
+            parsed.subject().unwrap_or_default().contains("まとめ送り")
+        })
+    });
+    let shown = body(&digest);
+    assert!(
+        LANGUAGES.iter().all(|(_, subject, text)| shown.contains(subject) && shown.contains(text)),
+        "{shown}"
+    );
+}
+
+/// What an old registry says of a list holds after the import, in Japanese too.
+#[test]
+fn the_settings_of_an_old_registry_hold() {
+    let tree = Tree::copied();
+    let old = std::fs::read(support::fixture("registry/software-regedit4.reg")).unwrap();
+    let old = encoding_rs::SHIFT_JIS.decode(&old).0;
+    let key = "[HKEY_LOCAL_MACHINE\\SOFTWARE\\Ipswitch\\IMail\\Domains\\mail.example.jp\\Lists\\news]";
+    let values = "\"Title\"=\"お知らせ\"\r\n\"AllowPostingBy\"=\"Anyone\"\r\n\"EnableSubjectModification\"=dword:00000001\r\n\
+                  \"SubjectText\"=\"[連絡]\"\r\n\"SkipDmarcFromReplacement\"=dword:00000001\r\n";
+    let export = tree.path("old.reg");
+    let text = format!("{}\r\n{key}\r\n{values}", old.trim_end());
+    std::fs::write(&export, letter::encoded("shift_jis", &text)).unwrap();
+    let done = support::run("imaild", &["import", "--root", tree.text(), export.to_str().unwrap()]);
+    done.expect_code(0);
+    std::fs::remove_dir_all(tree.path("spool")).unwrap();
+    std::fs::create_dir(tree.path("spool")).unwrap();
+    std::fs::write(tree.path("Lists/news/users.lst"), "suzuki@mail.example.jp\r\n").unwrap();
+    let server = Server::start(&tree);
+    for (charset, subject, text) in LANGUAGES {
+        server.smtp().deliver("a@example.net", &[LIST], &written("a@example.net", charset, subject, text));
+        let got = read(&server, "suzuki", SUZUKI, &format!("[連絡] {subject}"));
+        assert!(body(&got).contains(text));
     }
 }
 
