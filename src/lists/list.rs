@@ -150,8 +150,8 @@ impl<'a> List<'a> {
         Ok(Killed::parse(&self.dir.text(File::Kill, self.code_page())?).contains(author))
     }
 
-    /// Who stands in these files, that is, gets posts or digests: each once, without those on hold, never the list itself. First those here in the order of the file, then the
-    /// others by their domains, so that a domain's members get a post in as few messages as may be.
+    /// Who stands in these files, that is, gets posts or digests: each once, without those on hold, never the list itself. First those here in the
+    /// order of the files, then the others by their domains, so that a domain's members get a post in as few messages as may be.
     pub fn recipients(&self, files: &[File]) -> io::Result<Addresses> {
         /// Those whose addresses have the same domain.
         struct Others {
