@@ -127,7 +127,7 @@ pub struct Text {
 
 /// Reads a `vacation.ima`: all of it is the text. `None` if there is none, which switches it off (classic web client).
 pub fn vacation(bytes: &[u8], code_page: CodePage) -> Option<Text> {
-    let (body, _) = text::decode(&text::without_nul(bytes), code_page);
+    let body = text::decode_file(bytes, code_page);
     (!body.trim().is_empty()).then_some(Text { subject: None, body })
 }
 
